@@ -1,0 +1,1 @@
+"""A sticky reverse proxy for session clusters."""

@@ -1,0 +1,1 @@
+"""Routing, health and retry decisions, without I/O."""

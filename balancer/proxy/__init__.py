@@ -1,0 +1,1 @@
+"""The data plane: HTTP/1.1 in, HTTP/1.1 out, on asyncio protocols."""

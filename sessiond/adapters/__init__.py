@@ -1,0 +1,1 @@
+"""Sessions inside other web frameworks."""

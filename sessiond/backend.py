@@ -1,0 +1,85 @@
+"""What a session asks of the node it lives on: the seam between `session` and `node`.
+
+`node.Node` is the real one; tests of the web side use a small one in memory.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from sessiond.contract.session_id import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The session has a live primary on another node, and the request can be sent there."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """`version` after the write; `protected` is False if no other node could take a copy."""
+
+    version: int
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a session's copies are, as far as this node knows. Names of nodes; `epoch` of the term."""
+
+    primary: str
+    backups: tuple[str, ...]
+    epoch: int
+    version: int | None
+
+
+class Checkout(Protocol):
+    """A session held by a request in flight; the node does not give the session away meanwhile (for long)."""
+
+    @property
+    def key(self) -> Key: ...
+
+    @property
+    def version(self) -> int:
+        """Number of committed writes so far."""
+
+    def names(self) -> Iterable[str]:
+        """Names of the attributes, in no particular order."""
+
+    def read(self, name: str) -> bytes | None:
+        """The encoded value of an attribute as last committed; None if there is none."""
+
+    def release(self) -> None:
+        """The request is done with the session. Calling it again does nothing."""
+
+
+class Backend(Protocol):
+    """The session operations of a node. All values are encoded; the node never looks into them."""
+
+    @property
+    def name(self) -> str:
+        """The node's name, the suffix of the ids that it gives out."""
+
+    async def open(self, key: Key, *, may_refer: bool = False) -> Checkout | Elsewhere | None:
+        """Make this node the session's primary, if need be, and hold the session for a request.
+
+        None: there is no such session. `Elsewhere` only if `may_refer`. Raises `Unavailable`.
+        """
+
+    async def commit(
+        self, key: Key, changes: Mapping[str, bytes | None], *, create: bool = False, if_version: int | None = None
+    ) -> Committed:
+        """Write `changes` (None deletes an attribute) and wait until every backup has applied them.
+
+        With no changes it waits until what this node shows of the session is applied everywhere: a read's
+        answer must not show what could still be lost. `create`: the session must not exist yet. Raises
+        `Conflict`, `SessionGone`, `SessionTooLarge`, `MemoryFull`, `Unavailable`.
+        """
+
+    async def invalidate(self, key: Key) -> None:
+        """End the session everywhere; returns when no copy can come back. Raises `Unavailable`."""
+
+    def locate(self, key: Key) -> Whereabouts | None:
+        """Where the session lives, from this node's own knowledge."""

@@ -1,0 +1,53 @@
+"""Log set-up of both programs: structlog, an event name and fields, on standard error.
+
+`console` is for people, `json` (one object a line) for machines; `auto` is console on a terminal.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+FORMATS = ("auto", "console", "json")
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None, **context: str) -> None:
+    """Set logging up for the process; `context` (``node="node1"``) is bound to every line."""
+    stream = stream or sys.stderr
+    if log_format not in FORMATS:
+        raise ValueError(f"log format {log_format!r} is none of {', '.join(FORMATS)}")
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r} is none of {', '.join(LEVELS)}")
+    as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(**context)
+    # aiohttp and asyncio log through the standard library; they get the same shape.
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.INFO))

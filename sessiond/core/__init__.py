@@ -1,0 +1,1 @@
+"""The cluster as pure state machines: no sockets, no clock, no global randomness."""

@@ -1,0 +1,53 @@
+"""Who a node says it is, and how a member may answer: the contents of the handshake."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sessiond.core.types import Life
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a node tells every other one when a link is made.
+
+    `boot_id`: 16 random bytes of this process, so that two processes with one name, or a node that dials
+    itself, are told apart. Addresses are HOST:PORT as others reach them.
+    """
+
+    life: Life
+    boot_id: bytes
+    cluster_name: str
+    http: str
+    cluster: str
+    api: str
+    zone: str
+
+
+class RefusalCode(StrEnum):
+    """Why a handshake was refused. The first four are for good, as configured; the others pass."""
+
+    PROTOCOL = "protocol"
+    CLUSTER_NAME = "cluster_name"
+    SECRET = "secret"  # noqa: S105 - the name of a reason, not a secret
+    DUPLICATE_NAME = "duplicate_name"
+    SELF = "self"
+    DEAD = "dead"
+    REDUNDANT = "redundant"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_REFUSALS
+
+
+FINAL_REFUSALS = frozenset(
+    {RefusalCode.PROTOCOL, RefusalCode.CLUSTER_NAME, RefusalCode.SECRET, RefusalCode.DUPLICATE_NAME}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A handshake's negative answer. `incarnation_floor`: with DEAD, the highest known for the name."""
+
+    code: RefusalCode
+    detail: str = ""
+    incarnation_floor: int = 0

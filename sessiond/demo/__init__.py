@@ -1,0 +1,1 @@
+"""The shop that a node hosts when it is given no application."""

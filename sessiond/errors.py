@@ -1,0 +1,64 @@
+"""Every error that sessiond raises on purpose.
+
+    SessiondError
+    ├── ConfigurationError      the process cannot start as configured
+    ├── JoinRefused             the cluster does not take this node: secret, cluster name, node name
+    └── SessionError            one session operation failed
+        ├── Conflict            save(if_version=…): somebody wrote in between; nothing was written
+        ├── SessionGone         expired or invalidated; nothing was written
+        ├── Unavailable         no answer in time; the write may or may not have been applied
+        ├── SessionTooLarge     a size limit; nothing was written
+        ├── MemoryFull          this node takes no new data; nothing was written
+        └── ValueNotStorable    an attribute's value has no encoding; nothing was written
+
+Each text says what happened, whether state changed, and what to do next.
+"""
+
+
+class SessiondError(Exception):
+    """Root of the tree."""
+
+
+class ConfigurationError(SessiondError):
+    """The process cannot start as configured; the text names the setting and the way out. Exit code 2."""
+
+
+class JoinRefused(SessiondError):
+    """A member refused this node for good; the text names what differs. Exit code 2."""
+
+
+class SessionError(SessiondError):
+    """One operation on one session failed; others are not affected."""
+
+
+class Conflict(SessionError):
+    """`save(if_version=n)` met a newer version; nothing was written. Read again and retry."""
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(f"the session is at version {found}, not {expected}; nothing was written: read it again")
+        self.expected = expected
+        self.found = found
+
+
+class SessionGone(SessionError):
+    """The session was invalidated or has expired; nothing was written. Start a new one."""
+
+
+class Unavailable(SessionError):
+    """No answer in time. A write may or may not have been applied: only an answer means "kept"."""
+
+    def __init__(self, reason: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class SessionTooLarge(SessionError):
+    """A size limit was hit; nothing was written. The text names attribute, size and setting."""
+
+
+class MemoryFull(SessionError):
+    """The node's memory limit for sessions is reached; nothing was written."""
+
+
+class ValueNotStorable(SessionError):
+    """An attribute holds a value that has no encoding; nothing was written. The text names both."""

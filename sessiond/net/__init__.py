@@ -1,0 +1,1 @@
+"""Links between nodes over TCP: handshake, framing, batching."""
