@@ -62,6 +62,12 @@ class Backend(Protocol):
     def name(self) -> str:
         """The node's name, the suffix of the ids that it gives out."""
 
+    def try_open(self, key: Key) -> Checkout | None:
+        """`open` for the common case, in which nothing has to be waited for: this node is the session's primary.
+
+        None says nothing about the session: ask `open`.
+        """
+
     async def open(self, key: Key, *, may_refer: bool = False) -> Checkout | Elsewhere | None:
         """Make this node the session's primary, if need be, and hold the session for a request.
 
@@ -69,7 +75,12 @@ class Backend(Protocol):
         """
 
     async def commit(
-        self, key: Key, changes: Mapping[str, bytes | None], *, create: bool = False, if_version: int | None = None
+        self,
+        key: Key,
+        changes: Mapping[str, bytes | None],
+        *,
+        create: bool = False,
+        if_version: int | None = None,
     ) -> Committed:
         """Write `changes` (None deletes an attribute) and wait until every backup has applied them.
 

@@ -3,13 +3,16 @@
     SessiondError
     ├── ConfigurationError      the process cannot start as configured
     ├── JoinRefused             the cluster does not take this node: secret, cluster name, node name
+    ├── LinkError               a connection between nodes is of no use; it is closed, nothing else is affected
     └── SessionError            one session operation failed
         ├── Conflict            save(if_version=…): somebody wrote in between; nothing was written
+        │   └── ChangesUndone   a request beside this one failed, and its changes were seen; nothing was written
         ├── SessionGone         expired or invalidated; nothing was written
         ├── Unavailable         no answer in time; the write may or may not have been applied
         ├── SessionTooLarge     a size limit; nothing was written
         ├── MemoryFull          this node takes no new data; nothing was written
-        └── ValueNotStorable    an attribute's value has no encoding; nothing was written
+        ├── ValueNotStorable    an attribute's value has no encoding; nothing was written
+        └── ValueNotReadable    a stored attribute cannot be decoded here; nothing was changed
 
 Each text says what happened, whether state changed, and what to do next.
 """
@@ -27,6 +30,10 @@ class JoinRefused(SessiondError):
     """A member refused this node for good; the text names what differs. Exit code 2."""
 
 
+class LinkError(SessiondError):
+    """A connection between nodes breaks its rules; it is closed, and others are not affected."""
+
+
 class SessionError(SessiondError):
     """One operation on one session failed; others are not affected."""
 
@@ -34,10 +41,23 @@ class SessionError(SessiondError):
 class Conflict(SessionError):
     """`save(if_version=n)` met a newer version; nothing was written. Read again and retry."""
 
-    def __init__(self, expected: int, found: int) -> None:
-        super().__init__(f"the session is at version {found}, not {expected}; nothing was written: read it again")
+    def __init__(self, expected: int, found: int, reason: str = "") -> None:
+        super().__init__(
+            reason or f"the session is at version {found}, not {expected}; nothing was written: read it again"
+        )
         self.expected = expected
         self.found = found
+
+
+class ChangesUndone(Conflict):
+    """A request beside this one failed, and what this one had read of it is undone; nothing was written. Retry."""
+
+    def __init__(self, names: list[str], version: int) -> None:
+        reason = (
+            f"another request of the session failed, and its changes to {', '.join(names)}, which this request had "
+            "seen, were undone; nothing was written: read again"
+        )
+        super().__init__(version, version, reason)
 
 
 class SessionGone(SessionError):
@@ -62,3 +82,7 @@ class MemoryFull(SessionError):
 
 class ValueNotStorable(SessionError):
     """An attribute holds a value that has no encoding; nothing was written. The text names both."""
+
+
+class ValueNotReadable(SessionError):
+    """A stored attribute cannot be decoded on this node: its type is not registered here. Nothing was changed."""

@@ -1,14 +1,30 @@
 """The settings of a node: one frozen value, made by the command line or by an embedding program.
 
 Every field is an option of `sessiond run` (``--idle-timeout-s``), an environment variable
-(``SESSIOND_IDLE_TIMEOUT_S``) and a TOML key (``idle_timeout_s``). Units stand last in a name.
+(``SESSIOND_IDLE_TIMEOUT_S``) and a TOML key (``idle_timeout_s``). Units stand last in a name. The docstring
+under a field is its documentation everywhere: say how to choose it and how it relates to others.
+
+`validated` refuses what cannot work, before anything is opened; it reads no file and changes nothing.
+`cluster_secrets` and `api_token` read the two files.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sessiond.contract.names import COOKIE_NAME
+from sessiond.contract.address import Address, parse
+from sessiond.contract.names import COOKIE_NAME, NODE_NAME
+from sessiond.core.codec import FRAME_BYTES_MAX, NAME_BYTES_MAX
+from sessiond.errors import ConfigurationError
+
+SECRET_CHARS_MIN = 16
+"""A shorter secret could be guessed from one captured handshake."""
+
+SESSION_BYTES_CEILING = FRAME_BYTES_MAX // 2
+"""A session travels in one frame between nodes, beside names and stamps of its attributes."""
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z_-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +38,16 @@ class Settings:
     """Address of the hosted application, HOST:PORT. Port 0 takes a free one."""
 
     cluster: str = "127.0.0.1:7101"
-    """Address for links from other nodes, HOST:PORT. Off loopback it needs a secret (or `insecure`)."""
+    """Address for links from other nodes, HOST:PORT. Off loopback it needs `secret_file` (or `insecure`)."""
 
     api: str = "127.0.0.1:9101"
-    """Address of the API port, HOST:PORT. Off loopback it needs `api_token_file`."""
+    """Address of the API port, HOST:PORT. Off loopback it needs `api_token_file` (or `insecure`)."""
 
     advertise_http: str = ""
     """HOST:PORT at which the balancer reaches `http`; empty: the bound address."""
 
     advertise_cluster: str = ""
-    """HOST:PORT at which other nodes reach `cluster`; empty: the bound address."""
+    """HOST:PORT at which other nodes reach `cluster`; empty: the bound address, unless that is every interface."""
 
     advertise_api: str = ""
     """HOST:PORT at which programs reach `api`; empty: the bound address."""
@@ -45,17 +61,17 @@ class Settings:
     zone: str = ""
     """Failure domain (rack, data centre). Backups go to another zone first."""
 
-    secret: str = ""
-    """The cluster's secret, as text. Prefer `secret_file`, or the environment variable SESSIOND_SECRET."""
+    secret: str = field(default="", repr=False)
+    """The cluster's secret as text, from the environment (SESSIOND_SECRET) or a file, never from the command line."""
 
     secret_file: Path | None = None
-    """File with one secret a line: the first signs, all verify. The same on every node (and the balancer)."""
+    """File with one secret a line: the first signs, all verify. The same on every node. Or set SESSIOND_SECRET."""
 
     api_token_file: Path | None = None
     """File with the bearer token of the API port."""
 
     insecure: bool = False
-    """Allow links off loopback without a secret: for networks in which everybody may read and forge sessions."""
+    """Allow `cluster` and `api` off loopback unprotected: for networks in which all may read and forge sessions."""
 
     copies: int = 1
     """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write."""
@@ -134,3 +150,178 @@ class Settings:
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
+
+
+def validated(settings: Settings) -> Settings:
+    """`settings`, if a node can run with them. ConfigurationError names what is wrong and the way out."""
+    _check_names(settings)
+    _check_addresses(settings)
+    _check_numbers(settings)
+    return settings
+
+
+def cluster_secrets(settings: Settings) -> tuple[bytes, ...]:
+    """The cluster's secrets, the signing one first; empty without one. Raises ConfigurationError."""
+    if settings.secret_file is None:
+        source, text = "SESSIOND_SECRET", settings.secret
+        if not text:
+            return ()
+    else:
+        source, text = f"--secret-file {settings.secret_file}", _read(settings.secret_file, "--secret-file")
+    secrets = [line.strip() for line in text.splitlines() if line.strip()]
+    if not secrets:
+        raise ConfigurationError(f"{source} holds no secret; write one secret of random characters a line")
+    if any(len(secret) < SECRET_CHARS_MIN for secret in secrets):
+        raise ConfigurationError(
+            f"{source} holds a secret of fewer than {SECRET_CHARS_MIN} characters; "
+            "make one with: openssl rand -hex 32"
+        )
+    return tuple(secret.encode() for secret in secrets)
+
+
+def api_token(settings: Settings) -> str | None:
+    """The bearer token of the API port; None without one. Raises ConfigurationError."""
+    path = settings.api_token_file
+    if path is None:
+        return None
+    token = _read(path, "--api-token-file").strip()
+    if len(token) < SECRET_CHARS_MIN or not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(
+            f"--api-token-file {path} must hold one line of at least {SECRET_CHARS_MIN} ASCII characters without "
+            "spaces; make one with: openssl rand -hex 32"
+        )
+    return token
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {option} {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{option} {path} is not UTF-8 text") from error
+
+
+def _check_names(settings: Settings) -> None:
+    if NODE_NAME.fullmatch(settings.name) is None:
+        raise ConfigurationError(
+            f"--name {settings.name!r} is no node name: letters, digits, '-' and '_', the first a letter or digit, "
+            "at most 63"
+        )
+    if not settings.cluster_name:
+        raise ConfigurationError("--cluster-name is empty; leave it out for 'default'")
+    for option, text in (("--cluster-name", settings.cluster_name), ("--zone", settings.zone)):
+        if len(text.encode()) > NAME_BYTES_MAX:
+            raise ConfigurationError(f"{option} is longer than {NAME_BYTES_MAX} bytes")
+    if _COOKIE_NAME.fullmatch(settings.cookie_name) is None:
+        raise ConfigurationError(
+            f"--cookie-name {settings.cookie_name!r} is no cookie name (RFC 6265: a token)"
+        )
+    if settings.cookie_name.startswith(("__Host-", "__Secure-")) and not settings.cookie_secure:
+        raise ConfigurationError(
+            f"--cookie-name {settings.cookie_name} needs --cookie-secure: browsers drop such a cookie without it"
+        )
+
+
+def _check_addresses(settings: Settings) -> None:
+    _address("--http", settings.http, may_listen=True)
+    cluster = _address("--cluster", settings.cluster, may_listen=True)
+    api = _address("--api", settings.api, may_listen=True)
+    for name in ("http", "cluster", "api"):
+        if advertised := getattr(settings, f"advertise_{name}"):
+            _address(f"--advertise-{name}", advertised)
+    for seed in settings.join:
+        _address("--join", seed)
+    if settings.secret and settings.secret_file is not None:
+        raise ConfigurationError("both SESSIOND_SECRET and --secret-file are given; keep one of them")
+    has_secret = bool(settings.secret or settings.secret_file)
+    if not (cluster.is_loopback or has_secret or settings.insecure):
+        raise ConfigurationError(
+            f"--cluster {settings.cluster} can be reached from other machines, and without a secret everybody there "
+            "could read and forge sessions: give --secret-file FILE (or SESSIOND_SECRET), the same on every node, or "
+            "--insecure if you trust that whole network"
+        )
+    if not (api.is_loopback or settings.api_token_file or settings.insecure):
+        raise ConfigurationError(
+            f"--api {settings.api} can be reached from other machines, and without a token everybody there could "
+            "drain nodes: give --api-token-file FILE, or --insecure if you trust that whole network"
+        )
+    if cluster.is_unspecified and not settings.advertise_cluster:
+        raise ConfigurationError(
+            f"--cluster {settings.cluster} is every interface, not an address that other nodes can connect to: "
+            f"name one with --advertise-cluster HOST:{cluster.port or 'PORT'}"
+        )
+
+
+def _address(option: str, text: str, *, may_listen: bool = False) -> Address:
+    try:
+        return parse(text, may_listen=may_listen)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}") from error
+
+
+def _check_numbers(settings: Settings) -> None:
+    for name in (
+        "copies",
+        "ack_timeout_s",
+        "heartbeat_interval_s",
+        "connect_timeout_s",
+        "reconnect_backoff_max_s",
+        "reprotect_rate_max",
+        "request_wait_s",
+        "handoff_wait_s",
+        "touch_interval_s",
+        "idle_timeout_s",
+        "attribute_bytes_max",
+    ):
+        if getattr(settings, name) <= 0:
+            raise ConfigurationError(f"{_option(name)} must be more than 0, not {getattr(settings, name)}")
+    for name in (
+        "reprotect_delay_s",
+        "tenure_min_s",
+        "drain_timeout_s",
+        "absolute_timeout_s",
+        "cookie_max_age_s",
+    ):
+        if getattr(settings, name) < 0:
+            raise ConfigurationError(
+                f"{_option(name)} must not be negative, but is {getattr(settings, name)}"
+            )
+    _at_least(
+        settings,
+        "silence_timeout_s",
+        "heartbeat_interval_s",
+        4,
+        "one lost heartbeat must not look like a death",
+    )
+    _at_least(
+        settings,
+        "silence_timeout_s",
+        "ack_timeout_s",
+        2,
+        "a slow backup is replaced before it counts as dead",
+    )
+    _at_least(settings, "tombstone_ttl_s", "silence_timeout_s", 2, "a session that ended must not come back")
+    _at_least(settings, "session_bytes_max", "attribute_bytes_max", 1, "an attribute is part of a session")
+    _at_least(settings, "memory_bytes_max", "session_bytes_max", 1, "a session must fit into the memory")
+    _at_least(
+        settings, "link_queue_bytes_max", "session_bytes_max", 1, "a session must fit into a link's queue"
+    )
+    if settings.session_bytes_max > SESSION_BYTES_CEILING:
+        raise ConfigurationError(
+            f"--session-bytes-max must not be over {SESSION_BYTES_CEILING}, but is {settings.session_bytes_max}: "
+            "a session travels between nodes in one frame"
+        )
+
+
+def _at_least(settings: Settings, larger: str, smaller: str, factor: int, reason: str) -> None:
+    if getattr(settings, larger) < factor * getattr(settings, smaller):
+        times = f"{factor} times " if factor > 1 else ""
+        raise ConfigurationError(
+            f"{_option(larger)} {getattr(settings, larger)} must be at least {times}{_option(smaller)} "
+            f"{getattr(settings, smaller)}: {reason}"
+        )
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -76,5 +76,9 @@ class HealthView:
     def from_json(cls, body: Mapping[str, Any]) -> "HealthView":
         """Raises KeyError, TypeError or ValueError on a body that is not a health view."""
         return cls(
-            str(body["node"]), MemberState(body["state"]), int(body["primaries"]), int(body["backups"]), float(body["load"])
+            str(body["node"]),
+            MemberState(body["state"]),
+            int(body["primaries"]),
+            int(body["backups"]),
+            float(body["load"]),
         )

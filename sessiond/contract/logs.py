@@ -13,7 +13,9 @@ FORMATS = ("auto", "console", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 
-def configure(log_format: str = "auto", level: str = "info", stream: TextIO | None = None, **context: str) -> None:
+def configure(
+    log_format: str = "auto", level: str = "info", stream: TextIO | None = None, **context: str
+) -> None:
     """Set logging up for the process; `context` (``node="node1"``) is bound to every line."""
     stream = stream or sys.stderr
     if log_format not in FORMATS:

@@ -32,7 +32,9 @@ def ranking(key: bytes, primary_zone: str, candidates: Iterable[Candidate]) -> l
     return [candidate.name for candidate in sorted(candidates, key=rank)]
 
 
-def placement(key: bytes, primary: Candidate, candidates: Iterable[Candidate], copies: int) -> tuple[str, ...]:
+def placement(
+    key: bytes, primary: Candidate, candidates: Iterable[Candidate], copies: int
+) -> tuple[str, ...]:
     """The names of the `copies` best backups of a session whose primary is `primary`."""
     others = (candidate for candidate in candidates if candidate.name != primary.name)
     return tuple(ranking(key, primary.zone, others)[:copies])

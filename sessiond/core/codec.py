@@ -1,0 +1,293 @@
+"""Messages as bytes and back: MessagePack, checked field by field, within limits.
+
+A frame is ``[number, field, …]``. What a peer sends is checked completely before the core sees it: the
+wrong type or length of a field, an unknown number or a limit exceeded is a `CodecError`, and the link is
+closed. Attribute values are opaque bytes here; nothing in this module decodes an application's data.
+"""
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import msgpack
+
+from sessiond.contract.names import NODE_NAME
+from sessiond.contract.session_id import KEY_BYTES
+from sessiond.core import messages as m
+from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
+
+FRAME_BYTES_MAX = 8 * 1024 * 1024
+"""Longest frame; above `session_bytes_max` with room for many attribute names and stamps."""
+
+ITEMS_MAX = 10_000
+"""Longest array or map in a frame."""
+
+NAME_BYTES_MAX = 255
+"""Longest attribute name."""
+
+INTERNED_MAX = 16_384
+"""Lives and terms kept to be shared; the table is emptied when it is full."""
+
+INTEGER_MAX = 2**63 - 1
+
+
+class CodecError(Exception):
+    """Not a message of this protocol; the link it came by cannot be trusted any further."""
+
+
+Check = Callable[[Any], Any]
+_lives: dict[Any, Life] = {}
+_terms: dict[Any, Term] = {}
+
+
+def _fail(what: str, raw: object) -> CodecError:
+    return CodecError(f"{what} expected, not {type(raw).__name__} {repr(raw)[:60]}")
+
+
+def _uint(raw: Any) -> int:
+    if type(raw) is not int or not 0 <= raw <= INTEGER_MAX:
+        raise _fail("a whole number", raw)
+    return raw
+
+
+def _bool(raw: Any) -> bool:
+    if type(raw) is not bool:
+        raise _fail("true or false", raw)
+    return raw
+
+
+def _seconds(raw: Any) -> float:
+    # The negated comparison refuses NaN too.
+    if type(raw) not in (int, float) or not 0 <= raw <= INTEGER_MAX:
+        raise _fail("a duration", raw)
+    return float(raw)
+
+
+def _text(raw: Any) -> str:
+    if type(raw) is not str:
+        raise _fail("text", raw)
+    return raw
+
+
+def _bytes(raw: Any) -> bytes:
+    if type(raw) is not bytes:
+        raise _fail("bytes", raw)
+    return raw
+
+
+def _key(raw: Any) -> Key:
+    if type(raw) is not bytes or len(raw) != KEY_BYTES:
+        raise _fail("a session key", raw)
+    return raw
+
+
+def _array(raw: Any, length: int) -> tuple[Any, ...]:
+    if type(raw) is not tuple or len(raw) != length:
+        raise _fail(f"an array of {length}", raw)
+    return raw
+
+
+def _life(raw: Any) -> Life:
+    known = _lives.get(raw) if type(raw) is tuple else None
+    if known is None:
+        name, incarnation = _array(raw, 2)
+        if NODE_NAME.fullmatch(_text(name)) is None:
+            raise _fail("a node name", name)
+        if len(_lives) >= INTERNED_MAX:
+            _lives.clear()
+        known = _lives[raw] = Life(name, _uint(incarnation))
+    return known
+
+
+def _term(raw: Any) -> Term:
+    known = _terms.get(raw) if type(raw) is tuple else None
+    if known is None:
+        epoch, owner = _array(raw, 2)
+        if len(_terms) >= INTERNED_MAX:
+            _terms.clear()
+        known = _terms[raw] = Term(_uint(epoch), _life(owner))
+    return known
+
+
+def _stamp(raw: Any) -> Stamp:
+    term, version = _array(raw, 2)
+    return Stamp(_term(term), _uint(version))
+
+
+def _many(check: Check) -> Check:
+    def checked(raw: Any) -> tuple[Any, ...]:
+        if type(raw) is not tuple:
+            raise _fail("an array", raw)
+        return tuple([check(item) for item in raw])
+
+    return checked
+
+
+def _optional(check: Check) -> Check:
+    return lambda raw: None if raw is None else check(raw)
+
+
+def _pair(first: Check, second: Check) -> Check:
+    def checked(raw: Any) -> tuple[Any, Any]:
+        one, two = _array(raw, 2)
+        return (first(one), second(two))
+
+    return checked
+
+
+def _location(raw: Any) -> Location:
+    term, seq, backups, gone = _array(raw, 4)
+    return Location(_term(term), _uint(seq), _lives_of(backups), _bool(gone))
+
+
+def _attribute_name(raw: Any) -> str:
+    if not 0 < len(_text(raw)) <= NAME_BYTES_MAX:
+        raise _fail("an attribute name", raw)
+    return str(raw)
+
+
+def _value(raw: Any) -> bytes | None:
+    if raw is not None and type(raw) is not bytes:
+        raise _fail("an encoded value", raw)
+    return raw
+
+
+def _changes(raw: Any) -> dict[str, bytes | None]:
+    if type(raw) is not dict:
+        raise _fail("changes", raw)
+    for name, value in raw.items():
+        _attribute_name(name)
+        _value(value)
+    return raw
+
+
+def _record(kind: type, *checks: Check) -> Check:
+    def checked(raw: Any) -> Any:
+        values = _array(raw, len(checks))
+        return kind(*[check(value) for check, value in zip(checks, values, strict=True)])
+
+    return checked
+
+
+def _copy_data(raw: Any) -> m.CopyData:
+    terms, rows, version, last, tombstone, age_s, idle_s, write_ids = _array(raw, 8)
+    table = _many(_term)(terms)
+    attributes: dict[str, Attribute] = {}
+    stamps: dict[tuple[int, int], Stamp] = {}
+    if type(rows) is not tuple:
+        raise _fail("attributes", rows)
+    for row in rows:
+        name, value, index, written = _array(row, 4)
+        stamp = stamps.get((index, written))
+        if stamp is None:
+            if _uint(index) >= len(table):
+                raise _fail("an index of a term", index)
+            stamp = stamps[index, written] = Stamp(table[index], _uint(written))
+        attributes[_attribute_name(name)] = Attribute(_value(value), stamp)
+    return m.CopyData(
+        attributes,
+        _uint(version),
+        _stamp(last),
+        _bool(tombstone),
+        _seconds(age_s),
+        _seconds(idle_s),
+        _many(_bytes)(write_ids),
+    )
+
+
+def _pack_copy_data(data: m.CopyData) -> tuple[Any, ...]:
+    """Attributes refer to a table of terms: most sessions were written in one or two."""
+    index: dict[Term, int] = {}
+    rows = [
+        (name, value, index.setdefault(stamp.term, len(index)), stamp.version)
+        for name, (value, stamp) in data.attributes.items()
+    ]
+    return (tuple(index), rows, *data[1:])
+
+
+_lives_of = _many(_life)
+_entry = _pair(_key, _location)
+_status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
+_held = _record(m.Held, _text, _term, _uint, _lives_of, _stamp)
+
+# The numbers are the protocol: never reuse one.
+_SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
+    1: (m.Heartbeat, (_status,)),
+    2: (m.Ping, (_uint,)),
+    3: (m.Pong, (_uint,)),
+    4: (m.Vote, (_life, _bool)),
+    5: (m.Leave, ()),
+    10: (m.SnapshotRequest, ()),
+    11: (m.Snapshot, (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of)),
+    12: (m.Locations, (_many(_entry),)),
+    20: (m.Put, (_key, _term, _uint, _lives_of, _copy_data)),
+    21: (m.Patch, (_key, _term, _uint, _optional(_term), _uint, _uint, _changes, _optional(_bytes))),
+    22: (m.Ack, (_uint,)),
+    23: (m.Nack, (_uint,)),
+    24: (m.Gap, (_key, _term)),
+    25: (m.Fenced, (_key, _location)),
+    26: (m.Release, (_key, _term, _uint)),
+    27: (m.Released, (_key, _term, _uint)),
+    28: (m.Confirm, (_key, _term, _uint, _stamp)),
+    29: (m.Resigned, (_key, _term)),
+    30: (m.Touch, (_many(_pair(_key, _seconds)),)),
+    31: (m.Forward, (_key, _bytes, _changes, _optional(_uint), _bool)),
+    32: (m.ForwardResult, (_bytes, _text, _uint, _bool, _text)),
+    40: (m.Who, (_key, _uint)),
+    41: (m.Here, (_key, _uint, _optional(_held), _optional(_location))),
+    42: (m.Claim, (_key, _life, _optional(_term), _optional(_term), _uint, _optional(_location))),
+    43: (m.Grant, (_key, _term, _lives_of, _copy_data)),
+    44: (m.Refer, (_key, _optional(_location), _bool, _uint)),
+    45: (m.Offer, (_key, _term, _copy_data)),
+    46: (m.OfferOk, (_key,)),
+}
+_NUMBERS: dict[type, int] = {kind: number for number, (kind, _) in _SHAPES.items()}
+_WITH_COPY = (m.Put, m.Grant, m.Offer)
+assert set(_NUMBERS) == set(get_args(m.Message)), "every kind of message needs a number"
+
+
+def encode(message: m.Message) -> bytes:
+    """The frame of a message. Raises CodecError if it is longer than a frame may be."""
+    if isinstance(message, _WITH_COPY):
+        fields: tuple[Any, ...] = (*message[:-1], _pack_copy_data(message.data))
+    else:
+        fields = message
+    frame: bytes = msgpack.packb((_NUMBERS[type(message)], *fields))
+    if len(frame) > FRAME_BYTES_MAX:
+        raise CodecError(
+            f"a {type(message).__name__} of {len(frame)} bytes is over the limit of {FRAME_BYTES_MAX}"
+        )
+    return frame
+
+
+def decode(frame: bytes) -> m.Message:
+    """The message of a frame. Raises CodecError, and nothing else."""
+    try:
+        raw = msgpack.unpackb(
+            frame,
+            use_list=False,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=ITEMS_MAX,
+            max_map_len=ITEMS_MAX,
+            max_ext_len=0,
+            ext_hook=_no_extensions,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise CodecError(f"not MessagePack within the limits: {error}") from error
+    if type(raw) is not tuple or not raw:
+        raise _fail("a message", raw)
+    try:
+        kind, checks = _SHAPES[raw[0]]
+    except (KeyError, TypeError):
+        raise CodecError(f"no message has the number {raw[0]!r}") from None
+    if len(raw) != len(checks) + 1:
+        raise CodecError(f"{kind.__name__} has {len(checks)} fields, not {len(raw) - 1}")
+    try:
+        message: m.Message = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
+    except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
+        raise CodecError(f"{kind.__name__} does not have its shape: {error}") from error
+    return message
+
+
+def _no_extensions(code: int, _data: bytes) -> Any:
+    raise CodecError(f"extension type {code} on a link")

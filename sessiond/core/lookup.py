@@ -1,0 +1,381 @@
+"""Finding a session, and making this node its primary when a request asks for it (protocol 4.7).
+
+The order of knowledge: the own copy, the directory, then a round of WHO to every living member. "No such
+session" is said only when every one of them has answered; the round starts anew when the membership
+changes meanwhile. One look-up serves all requests that wait for the same key.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from sessiond.backend import Elsewhere
+from sessiond.core import messages as m
+from sessiond.core.copies import Copy, Role
+from sessiond.core.effects import Resolve
+from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S
+from sessiond.core.types import Key, Life, Location, Term
+from sessiond.errors import Unavailable
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+DIRECTORY_TRIES = 2
+"""Rounds in which the directory's word is believed before everybody is asked."""
+
+CLAIM_TRIES = 3
+"""Rounds in which a claim may stay without an answer before everybody is asked."""
+
+
+class Request(NamedTuple):
+    """An application's request that waits for a session."""
+
+    operation: int
+    may_refer: bool
+    deadline: float
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What is known so far about one key that somebody waits for."""
+
+    number: int
+    round_ends: float
+    tries: int = 0
+    asked: frozenset[Life] = frozenset()
+    answers: dict[Life, m.Held | None] | None = None
+    """Answers to WHO of this round; None while nobody has been asked."""
+
+    empty: set[Life] = field(default_factory=set)
+    """Lives that said they hold no active copy."""
+
+    claimed_at: float = float("-inf")
+    claimed_from: Life | None = None
+    offered_at: float = float("-inf")
+
+
+class LookupDesk:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._requests: dict[Key, list[Request]] = {}
+        self._lookups: dict[Key, Lookup] = {}
+        self._numbers = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._lookups and not self._requests
+
+    def wanted_keys(self) -> list[Key]:
+        return list(self._lookups)
+
+    def known_empty(self, key: Key) -> set[Life]:
+        lookup = self._lookups.get(key)
+        return lookup.empty if lookup is not None else set()
+
+    # --- requests -------------------------------------------------------------------------------------
+
+    def request(self, key: Key, request: Request) -> None:
+        """A request needs this session here (or, if it may be referred, anywhere)."""
+        self._requests.setdefault(key, []).append(request)
+        self.resolve(key)
+
+    def serve(self, copy: Copy) -> bool:
+        """This node is primary: let the waiting requests in. False if the session is on its way out."""
+        machine = self._machine
+        if not machine.admits(copy):
+            return False
+        for request in self._requests.pop(copy.key, ()):
+            machine.emit(Resolve(request.operation, machine.check_out(copy)))
+        self._lookups.pop(copy.key, None)
+        return True
+
+    def _answer(self, key: Key, outcome: object) -> None:
+        for request in self._requests.pop(key, ()):
+            self._machine.emit(Resolve(request.operation, outcome))
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        return min((lookup.round_ends for lookup in self._lookups.values()), default=None)
+
+    def tick(self, now: float) -> None:
+        for key, lookup in list(self._lookups.items()):
+            if now >= lookup.round_ends and self._lookups.get(key) is lookup:
+                lookup.answers = None
+                lookup.tries += 1
+                lookup.round_ends = now + LOOKUP_ROUND_S
+                self._expire_requests(key, now)
+                self.resolve(key)
+
+    def _expire_requests(self, key: Key, now: float) -> None:
+        waiting = self._requests.get(key, [])
+        late = [request for request in waiting if request.deadline <= now]
+        if not late:
+            return
+        self._requests[key] = [request for request in waiting if request.deadline > now]
+        if not self._requests[key]:
+            del self._requests[key]
+        for request in late:
+            reason = "the session's other nodes did not answer in time; nothing was changed: try again"
+            self._machine.emit(Resolve(request.operation, Unavailable(reason)))
+
+    # --- looking --------------------------------------------------------------------------------------
+
+    def resolve_all(self) -> None:
+        """The membership changed: what could not be answered may be now."""
+        for key in self.wanted_keys():
+            self.resolve(key)
+
+    def resolve(self, key: Key) -> None:
+        """Do the next step for a key that a request, or the cluster's own upkeep, waits for."""
+        machine = self._machine
+        requests = self._requests.get(key)
+        copy = machine.copies.get(key)
+        if requests is None and copy is None:
+            self._lookups.pop(key, None)
+            return
+        if not machine.membership.joined:
+            return
+        if machine.directory.is_gone(key):
+            self._lookups.pop(key, None)
+            self._answer(key, None)
+            return
+        if copy is not None and copy.role is Role.PRIMARY:
+            if not self.serve(copy) and requests:
+                self._look(key)
+            return
+        ownerless = (
+            copy is not None and copy.role is Role.BACKUP and machine.takeover.has_ended(key, copy.term)
+        )
+        if not requests and not ownerless and not (copy is not None and copy.role is Role.QUARANTINED):
+            self._lookups.pop(key, None)
+            return
+        lookup = self._look(key)
+        if lookup.answers is not None:
+            self._evaluate(key, lookup)
+        elif copy is None or not copy.is_granting:
+            self._approach(key, copy, lookup, bool(requests), ownerless=ownerless)
+
+    def _look(self, key: Key) -> Lookup:
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            self._numbers += 1
+            round_ends = self._machine.now + LOOKUP_ROUND_S
+            lookup = self._lookups[key] = Lookup(self._numbers, round_ends)
+            self._machine.due(round_ends)
+        return lookup
+
+    def _approach(
+        self, key: Key, copy: Copy | None, lookup: Lookup, wanted: bool, *, ownerless: bool
+    ) -> None:
+        """Ask the one node that should know; without such a node, ask everybody."""
+        machine = self._machine
+        is_dead = machine.membership.is_dead
+        target: Life | None = None
+        location = machine.directory.get(key)
+        if copy is not None and copy.role is Role.BACKUP:
+            if not ownerless:
+                target = copy.term.owner
+            else:
+                arbiter = machine.takeover.arbiter(copy)
+                if arbiter == machine.life:
+                    machine.takeover.grant(copy, self._heir(), None)
+                    return
+                target = arbiter
+        elif copy is None and location is not None and lookup.tries < DIRECTORY_TRIES:
+            owner = location.term.owner
+            if owner != machine.life and not is_dead(owner):
+                target = owner
+            elif owner != machine.life:
+                holders = (life for life in location.backups if not is_dead(life) and life != machine.life)
+                target = next((life for life in holders if life not in lookup.empty), None)
+        if (
+            target is not None
+            and target != machine.life
+            and lookup.tries < CLAIM_TRIES
+            and (wanted or ownerless)
+        ):
+            self._claim(key, lookup, target)
+            return
+        self._ask_everybody(key, lookup)
+
+    def _heir(self) -> Life:
+        """Who takes over what this node arbitrates: itself, unless it is about to leave."""
+        machine = self._machine
+        if machine.draining:
+            stays = [life for life in machine.membership.linked() if not machine.membership.is_draining(life)]
+            if stays:
+                return machine.rng.choice(stays)
+        return machine.life
+
+    def _claim(self, key: Key, lookup: Lookup, target: Life) -> None:
+        machine = self._machine
+        copy = machine.copies.get(key)
+        alive = machine.membership.is_linked(target)
+        if alive and (copy is None or copy.role is Role.BACKUP):
+            location = machine.directory.get(key)
+            owner = (
+                copy.term.owner if copy is not None else location.term.owner if location is not None else None
+            )
+            if owner == target:
+                self._refer_requests(key, target)
+        if key not in self._requests and not self._upkeep_wants(copy):
+            self._lookups.pop(key, None)
+            return
+        self._send_claim(key, lookup, target)
+
+    def _upkeep_wants(self, copy: Copy | None) -> bool:
+        """Whether the lookup goes on though no request waits: the session has lost its primary."""
+        return copy is not None and copy.role is not Role.PRIMARY
+
+    def _refer_requests(self, key: Key, owner: Life) -> None:
+        """The primary lives: requests that can still be sent elsewhere go there (against ping-pong)."""
+        stays: list[Request] = []
+        for request in self._requests.pop(key, ()):
+            if request.may_refer:
+                self._machine.emit(Resolve(request.operation, Elsewhere(owner.name)))
+            else:
+                stays.append(request)
+        if stays:
+            self._requests[key] = stays
+
+    # --- asking everybody -----------------------------------------------------------------------------
+
+    def _ask_everybody(self, key: Key, lookup: Lookup) -> None:
+        machine = self._machine
+        machine.stats.lookups += 1
+        lookup.asked = frozenset(machine.membership.alive())
+        lookup.answers = {}
+        machine.send(tuple(lookup.asked), m.Who(key, lookup.number))
+        self._evaluate(key, lookup)
+
+    def on_who(self, life: Life, who: m.Who) -> None:
+        machine = self._machine
+        copy = machine.copies.get(who.key)
+        held = None
+        if copy is not None:
+            held = m.Held(copy.role.value, copy.term, copy.seq, copy.backups, copy.last)
+        machine.send((life,), m.Here(who.key, who.round, held, machine.directory.get(who.key)))
+
+    def on_here(self, life: Life, here: m.Here) -> None:
+        machine = self._machine
+        key, held = here.key, here.held
+        if here.location is not None:
+            machine.merge_location(key, here.location)
+        if held is not None and held.role != Role.QUARANTINED and held.seq > 0:
+            machine.merge_location(key, Location(held.term, held.seq, held.backups))
+        lookup = self._lookups.get(key)
+        if lookup is not None and lookup.number == here.round and lookup.answers is not None:
+            lookup.answers[life] = held
+            self._evaluate(key, lookup)
+
+    def referred(self, life: Life, refer: m.Refer) -> None:
+        lookup = self._lookups.get(refer.key)
+        if lookup is None:
+            return
+        if refer.empty:
+            lookup.empty.add(life)
+            if self._machine.copies.get(refer.key) is None:
+                lookup.tries = max(lookup.tries, DIRECTORY_TRIES)
+        self.resolve(refer.key)
+
+    def _evaluate(self, key: Key, lookup: Lookup) -> None:
+        """Act on the answers of a round as soon as they suffice."""
+        machine = self._machine
+        answers = lookup.answers
+        assert answers is not None, "a round is under way"
+        if frozenset(machine.membership.alive()) != lookup.asked:
+            self._ask_everybody(key, lookup)
+            return
+        held = {life: said for life, said in answers.items() if said is not None}
+        copy = machine.copies.get(key)
+        primary = max(_having(held, Role.PRIMARY), default=None)
+        if primary is not None and (copy is None or copy.role is Role.QUARANTINED):
+            lookup.answers = None
+            self._found_primary(key, copy, lookup, primary[-1])
+            return
+        if not lookup.asked <= answers.keys():
+            return
+        if copy is not None and copy.role is Role.BACKUP:
+            lookup.answers = None
+            lookup.empty |= {
+                life for life in answers if life not in held or held[life].role == Role.QUARANTINED
+            }
+            if machine.takeover.has_ended(key, copy.term) and lookup.tries:
+                lookup.tries = 0
+                self._approach(key, copy, lookup, key in self._requests, ownerless=True)
+            return
+        backup = max(_having(held, Role.BACKUP), default=None)
+        if backup is not None:
+            lookup.answers = None
+            self._found_backup(key, copy, lookup, held, backup)
+            return
+        self._found_nobody_active(key, copy, lookup, held)
+
+    def _found_primary(self, key: Key, copy: Copy | None, lookup: Lookup, primary: Life) -> None:
+        machine = self._machine
+        if copy is not None and machine.now - lookup.offered_at > CLAIM_REPEAT_S:
+            lookup.offered_at = machine.now
+            machine.send((primary,), m.Offer(key, copy.term, copy.data(machine.now)))
+        if copy is None:
+            lookup.tries = 0
+        if key in self._requests:
+            self._send_claim(key, lookup, primary)
+
+    def _found_backup(
+        self,
+        key: Key,
+        copy: Copy | None,
+        lookup: Lookup,
+        held: dict[Life, m.Held],
+        backup: tuple[Term, int, Life],
+    ) -> None:
+        """Active backups answered: their first one is the arbiter."""
+        machine = self._machine
+        holder = backup[-1]
+        term = held[holder].term
+        if copy is not None and term.owner == machine.life:
+            # This node, before it was quarantined, owned that term: the backup must not wait for it.
+            given_up = copy.term == term
+            machine.send(
+                (holder,), m.Resigned(key, term) if given_up else machine.takeover.claim(key, lookup.number)
+            )
+        if key in self._requests and not machine.draining:
+            active = {life for _, _, life in _having(held, Role.BACKUP)}
+            arbiter = next((life for life in held[holder].backups if life in active), holder)
+            self._send_claim(key, lookup, arbiter)
+
+    def _found_nobody_active(
+        self, key: Key, copy: Copy | None, lookup: Lookup, held: dict[Life, m.Held]
+    ) -> None:
+        """Only quarantined copies are left, or none at all."""
+        machine = self._machine
+        lookup.answers = None
+        best = max(((said.last, said.term, life) for life, said in held.items()), default=None)
+        if copy is not None:
+            if best is None or best < (copy.last, copy.term, machine.life):
+                location = machine.directory.get(key)
+                epochs = [copy.term.epoch, *(said.term.epoch for said in held.values())]
+                epochs += [location.term.epoch] if location is not None else []
+                machine.takeover.reactivate(copy, max(epochs))
+            elif key in self._requests:
+                self._send_claim(key, lookup, best[-1])
+        elif best is not None:
+            self._send_claim(key, lookup, best[-1])
+        else:
+            self._lookups.pop(key, None)
+            machine.directory.forget(key)
+            self._answer(key, None)
+
+    def _send_claim(self, key: Key, lookup: Lookup, target: Life) -> None:
+        machine = self._machine
+        now = machine.now
+        if machine.draining or (lookup.claimed_from == target and now - lookup.claimed_at <= CLAIM_REPEAT_S):
+            return
+        lookup.claimed_at, lookup.claimed_from = now, target
+        machine.send((target,), machine.takeover.claim(key, lookup.number))
+
+
+def _having(held: dict[Life, m.Held], role: Role) -> Iterator[tuple[Term, int, Life]]:
+    """(term, seq, life) of the answers with this role."""
+    return ((said.term, said.seq, life) for life, said in held.items() if said.role == role)

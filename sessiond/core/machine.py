@@ -1,0 +1,661 @@
+"""The core of one node: every decision of the cluster protocol, and not one byte of I/O.
+
+Four verbs drive it: `receive`, `tick`, `next_deadline`, `take_effects`; links and the application have
+plain methods beside them. Each call carries the clock's reading, does everything that can be done, and
+leaves effects to be carried out *in order*, at once. Randomness comes from the `Random` passed in.
+
+This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
+in `membership`, `replication`, `takeover`, `lookup`, `forwarding`, `expiry` and `upkeep`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from sessiond.backend import Committed, Elsewhere, Whereabouts
+from sessiond.contract.cluster_view import ClusterView, MemberState, MemberView
+from sessiond.core import messages as m
+from sessiond.core.acks import AckLedger
+from sessiond.core.announcements import Announcements
+from sessiond.core.checkout import Checkout
+from sessiond.core.copies import ATTRIBUTE_BYTES, COPY_BYTES, Copy, CopyStore, Pending, Role
+from sessiond.core.directory import Directory
+from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Resolve, Send
+from sessiond.core.expiry import Expiry
+from sessiond.core.forwarding import Forwarding
+from sessiond.core.identity import Identity, Refusal
+from sessiond.core.lookup import LookupDesk, Request
+from sessiond.core.membership import Membership
+from sessiond.core.options import SNAPSHOT_CHUNK, Options
+from sessiond.core.replication import Replication
+from sessiond.core.stats import Stats
+from sessiond.core.takeover import Takeover
+from sessiond.core.types import Key, Life, Location
+from sessiond.core.upkeep import Upkeep
+from sessiond.errors import Conflict, MemoryFull, SessionError, SessionGone, SessionTooLarge, Unavailable
+
+
+class Machine:
+    def __init__(
+        self, identity: Identity, options: Options, seeds: tuple[str, ...], rng: Random, now: float
+    ) -> None:
+        self.identity = identity
+        self.options = options
+        self.rng = rng
+        self.now = now
+        self.draining = False
+        self.left = False
+        self.stats = Stats()
+        self.copies = CopyStore()
+        self.directory = Directory(options.tombstone_ttl_s)
+        self.ledgers: dict[Life, AckLedger] = {}
+        """One for each living link."""
+
+        self._effects: list[Effect] = []
+        self._deadline = now
+        self._owing: set[Life] = set()
+        self._deferred: dict[Key, list[Callable[[], None]]] = {}
+        self._members_changed = False
+        self.membership = Membership(self, seeds)
+        self.announcements = Announcements(self)
+        self.replication = Replication(self)
+        self.takeover = Takeover(self)
+        self.lookup = LookupDesk(self)
+        self.forwarding = Forwarding(self)
+        self.expiry = Expiry(self)
+        self.upkeep = Upkeep(self)
+        self._handlers: dict[type, Callable[[Life, Any], None]] = {
+            m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
+            m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
+            m.Pong: lambda life, _: self.membership.pong(life),
+            m.Vote: self._on_vote,
+            m.Leave: lambda life, _: self.membership.bury(life, "it said so", certain=True, left=True),
+            m.SnapshotRequest: lambda life, _: self._send_snapshot(life),
+            m.Snapshot: lambda _, msg: self._on_snapshot(msg),
+            m.Locations: lambda _, msg: self._on_locations(msg),
+            m.Put: lambda life, msg: self._numbered(life, msg, self.replication.on_put),
+            m.Patch: lambda life, msg: self._numbered(life, msg, self.replication.on_patch),
+            m.Ack: self._on_ack,
+            m.Nack: self._on_nack,
+            m.Gap: self.replication.on_gap,
+            m.Fenced: self.replication.on_fenced,
+            m.Release: self.replication.on_release,
+            m.Released: self.replication.on_released,
+            m.Confirm: self.replication.on_confirm,
+            m.Resigned: self.takeover.on_resigned,
+            m.Touch: lambda _, msg: self.replication.on_touch(msg),
+            m.Forward: self.forwarding.on_forward,
+            m.ForwardResult: lambda _, msg: self.forwarding.on_result(msg),
+            m.Who: self.lookup.on_who,
+            m.Here: self.lookup.on_here,
+            m.Claim: self.takeover.on_claim,
+            m.Grant: self.takeover.on_grant,
+            m.Refer: self.takeover.on_refer,
+            m.Offer: self.takeover.on_offer,
+            m.OfferOk: lambda _, msg: self.takeover.on_offer_ok(msg),
+        }
+
+    @property
+    def life(self) -> Life:
+        return self.identity.life
+
+    @property
+    def zone(self) -> str:
+        return self.identity.zone
+
+    # --- the four verbs -------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin: dial the seeds. Call once, when the links can be made."""
+        self.now = now
+        self.membership.start(now)
+
+    def receive(self, peer: Life, message: m.Message, now: float) -> None:
+        """A message came by the link to `peer`."""
+        self.now = now
+        if self.membership.is_dead(peer):
+            return  # refused; its next handshake tells it so
+        self.membership.heard(peer, now)
+        self._handlers[type(message)](peer, message)
+
+    def tick(self, now: float) -> None:
+        """Do what time asks for. Early and repeated calls do no harm."""
+        self.now = now
+        parts = (
+            self.membership,
+            self.announcements,
+            self.lookup,
+            self.forwarding,
+            self.expiry,
+            self.directory,
+            self.upkeep,
+        )
+        for part in parts:
+            part.tick(now)
+        deadlines = (part.next_deadline() for part in parts)
+        self._deadline = min(deadline for deadline in deadlines if deadline is not None)
+
+    def next_deadline(self) -> float:
+        """When `tick` wants to be called at the latest."""
+        return self._deadline
+
+    def take_effects(self) -> list[Effect]:
+        """What is to be done now, in this order. Acks of what was applied since come last."""
+        if self._owing:
+            for life in self._owing:
+                ledger = self.ledgers.get(life)
+                owed = ledger.owed() if ledger is not None else None
+                if owed is not None:
+                    self._effects.append(Send((life,), m.Ack(owed)))
+            self._owing.clear()
+        if self._members_changed:
+            self._members_changed = False
+            self._effects.append(MembersChanged())
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- what the parts use ---------------------------------------------------------------------------
+
+    def emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def send(self, to: tuple[Life, ...], message: m.Message) -> None:
+        if to:
+            self._effects.append(Send(to, message))
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self._effects.append(Log(level, event, fields))
+
+    def due(self, at: float) -> None:
+        """Something wants `tick` at this time."""
+        self._deadline = min(self._deadline, at)
+
+    def members_changed(self) -> None:
+        self._members_changed = True
+
+    def status(self) -> m.Status:
+        counts = self.copies.counts
+        return m.Status(
+            joined=self.membership.joined,
+            draining=self.draining,
+            full=self.copies.bytes >= self.options.memory_bytes_max,
+            primaries=counts[Role.PRIMARY],
+            backups=counts[Role.BACKUP],
+            unprotected=self.unprotected,
+        )
+
+    def drop_copy(self, key: Key) -> None:
+        copy = self.copies.remove(key)
+        if copy is not None and copy.leadership is not None:
+            self.replication.abandon(copy)
+
+    def quarantine(self, copy: Copy) -> None:
+        """This copy may be out of date: it acts no more until it knows its place."""
+        if copy.leadership is not None:
+            self.replication.abandon(copy)
+        self.takeover.granting.pop(copy.key, None)
+        self.copies.set_role(copy, Role.QUARANTINED)
+        self.stats.quarantined += 1
+        self.upkeep.look_after(copy.key)
+
+    def merge_location(self, key: Key, location: Location) -> None:
+        """Learn where a session lives, with what that means for a copy held here (protocol 3.2 to 3.4)."""
+        if not self.directory.merge(key, location, self.now):
+            return
+        copy = self.copies.get(key)
+        if copy is None:
+            return
+        listed = self.life in location.backups
+        if location.gone:
+            self.drop_copy(key)
+        elif location.term > copy.term:
+            granted_here = location.term.owner == self.life and copy.is_granting
+            if not listed and not granted_here and copy.role is not Role.QUARANTINED:
+                self.quarantine(copy)
+        elif location.term == copy.term and location.seq > copy.seq and copy.role is Role.BACKUP:
+            if listed:
+                copy.backups, copy.seq = location.backups, location.seq
+                if copy.leadership is not None:  # the term it was granting is active
+                    self.takeover.granting.pop(key, None)
+                    self.replication.abandon(copy)
+            elif not copy.is_granting:
+                self.quarantine(copy)
+
+    # --- links ----------------------------------------------------------------------------------------
+
+    def admit(self, number: int, identity: Identity, now: float) -> None:
+        """Somebody has proven to know the secret; the answer is an `Admission` with this number."""
+        self.now = now
+        self.membership.admit(number, identity, now)
+        self.due(now)
+
+    def link_opened(self, identity: Identity, address: str | None, now: float) -> None:
+        """A link exists; what was under way on an older one to this life is unknown and goes again.
+
+        `address`: the one this node dialed, if it did.
+        """
+        self.now = now
+        life = identity.life
+        if self.membership.is_dead(life):
+            return
+        self.ledgers[life] = AckLedger()
+        if address is not None:
+            self.membership.dialed(address)
+        self.membership.link_opened(identity, now)
+        for key in [*self.replication.waiting, *self.replication.repairing, *self.takeover.granting]:
+            copy = self.copies.get(key)
+            follower = (
+                copy.leadership.followers.get(life)
+                if copy is not None and copy.leadership is not None
+                else None
+            )
+            if copy is not None and follower is not None and follower.acked < copy.version:
+                self.replication.send_copy(copy, life)
+        if self.membership.joined:
+            own = [(copy.key, copy.location) for copy in self.copies.values() if copy.role is Role.PRIMARY]
+            self.announcements.send((life,), own)
+        self.lookup.resolve_all()
+
+    def link_closed(self, life: Life, now: float) -> None:
+        self.now = now
+        self.ledgers.pop(life, None)
+        self.membership.link_closed(life, now)
+
+    def dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None, now: float) -> None:
+        self.now = now
+        self.membership.dial_failed(address, kind, detail, refusal, now)
+        self.due(now)
+
+    def refused(self, refusal: Refusal, now: float) -> None:
+        """A node that dialed this one would not have a link with it, and says why."""
+        self.now = now
+        self.membership.refused("", refusal, now)
+        self.due(now)
+
+    # --- events of the membership ---------------------------------------------------------------------
+
+    def joined(self) -> None:
+        """This node is part of the cluster: say so, and say what it has."""
+        self.membership.say_status()
+        self.members_changed()
+        self.lookup.resolve_all()
+
+    def standing_changed(self, life: Life) -> None:
+        self.upkeep.standing_changed(life)
+
+    def life_ended(self, life: Life, *, left: bool) -> None:
+        """A member's life is over: free who waits for it now, queue the rest."""
+        self.stats.deaths += not left
+        self.ledgers.pop(life, None)
+        self.forwarding.life_ended(life)
+        for key in [*self.replication.waiting, *self.replication.repairing]:
+            copy = self.copies.get(key)
+            if copy is not None and copy.role is Role.PRIMARY:
+                self.replication.maintain(copy)
+        for key in list(self.takeover.granting):
+            copy = self.copies.get(key)
+            if copy is not None and copy.is_granting:
+                self.takeover.continue_grant(copy)
+        self.lookup.resolve_all()
+        self.upkeep.life_ended(life)
+
+    def rejoin(self, floor: int, why: str) -> None:
+        """The others have buried this node's life: go on under a new one, with every copy in doubt first."""
+        old = self.life
+        if floor < old.incarnation or self.left:
+            return  # about an earlier life, or the end of this one as it wanted
+        self.stats.rejoins += 1
+        life = Life(old.name, floor + 1)
+        self.log("warning", "node.rejoins", incarnation=life.incarnation, why=why)
+        self.identity = replace(self.identity, life=life)
+        for copy in self.copies.values():
+            if copy.role is not Role.QUARANTINED:
+                self.quarantine(copy)
+        self.ledgers.clear()
+        self._owing.clear()
+        self.emit(NewLife(life))
+        self.membership.forget_links(self.now)
+        self.members_changed()
+
+    # --- messages -------------------------------------------------------------------------------------
+
+    def _on_vote(self, _voter: Life, vote: m.Vote) -> None:
+        if vote.life.name != self.life.name:
+            self.membership.bury(vote.life, "another member has evidence", certain=vote.certain)
+
+    def _numbered(self, life: Life, message: Any, handle: Callable[[Life, Any], m.Message | None]) -> None:
+        """A PUT or PATCH: applied, or refused with a reason that stands before any later ack."""
+        ledger = self.ledgers.get(life)
+        if ledger is None:
+            return
+        frame = ledger.received()
+        refusal = handle(life, message)
+        if refusal is not None:
+            self.send((life,), m.Nack(frame))
+            self.send((life,), refusal)
+        self._owing.add(life)
+
+    def _on_ack(self, life: Life, ack: m.Ack) -> None:
+        ledger = self.ledgers.get(life)
+        if ledger is not None:
+            for applied in ledger.acked(ack.frame):
+                self.replication.on_applied(life, applied)
+
+    def _on_nack(self, life: Life, nack: m.Nack) -> None:
+        ledger = self.ledgers.get(life)
+        if ledger is not None:
+            ledger.refused(nack.frame)
+
+    def _on_locations(self, message: m.Locations) -> None:
+        for key, location in message.entries:
+            self.merge_location(key, location)
+            self.lookup.resolve(key)
+
+    def _send_snapshot(self, life: Life) -> None:
+        if not self.membership.joined:
+            return
+        entries = list(self.directory.items())
+        chunks = [tuple(entries[i : i + SNAPSHOT_CHUNK]) for i in range(0, len(entries), SNAPSHOT_CHUNK)] or [
+            ()
+        ]
+        for chunk in chunks[:-1]:
+            self.send((life,), m.Snapshot(chunk, last=False, roster=(), dead=()))
+        last = m.Snapshot(
+            chunks[-1], last=True, roster=self.membership.roster(), dead=self.membership.dead_lives()
+        )
+        self.send((life,), last)
+
+    def _on_snapshot(self, snapshot: m.Snapshot) -> None:
+        for key, location in snapshot.locations:
+            self.merge_location(key, location)
+        if snapshot.last:
+            for life in snapshot.dead:
+                if life.name != self.life.name:
+                    self.membership.bury(life, "known to the cluster", certain=True)
+            for acquaintance in snapshot.roster:
+                self.membership.learn(acquaintance.life, acquaintance.cluster, self.now)
+            self.membership.snapshot_received()
+
+    # --- the application ------------------------------------------------------------------------------
+
+    def try_open(self, key: Key, now: float) -> Checkout | None:
+        """The session, if this node is its primary and nothing stands in the way."""
+        self.now = now
+        copy = self.copies.get(key)
+        return self.check_out(copy) if copy is not None and self.admits(copy) else None
+
+    def open(self, operation: int, key: Key, now: float, *, may_refer: bool) -> None:
+        """Get hold of a session; resolved with a `Checkout`, `Elsewhere`, None (no such session) or an error."""
+        self.now = now
+        if not self.membership.joined:
+            self.emit(
+                Resolve(operation, Unavailable("this node is still joining the cluster; nothing was changed"))
+            )
+            return
+        copy = self.copies.get(key)
+        if copy is not None and self.admits(copy):
+            self.emit(Resolve(operation, self.check_out(copy)))
+        elif self.draining and (copy is None or copy.role is not Role.PRIMARY):
+            self.emit(Resolve(operation, self._refer_away(key, may_refer=may_refer)))
+        else:
+            deadline = now + self.options.request_wait_s
+            self.lookup.request(key, Request(operation, may_refer, deadline))
+            self.due(now)
+
+    def _refer_away(self, key: Key, *, may_refer: bool) -> Elsewhere | Unavailable:
+        """A node that leaves takes nothing over."""
+        copy, location = self.copies.get(key), self.directory.get(key)
+        terms = [known.term for known in (copy, location) if known is not None]
+        if terms and may_refer and self.membership.is_linked(max(terms).owner):
+            return Elsewhere(max(terms).owner.name)
+        return Unavailable(
+            "this node is leaving and takes no sessions over; nothing was changed: try another node"
+        )
+
+    def admits(self, copy: Copy) -> bool:
+        """Whether a request may have this copy now; ends it if its time is over."""
+        if copy.role is not Role.PRIMARY or copy.tombstone:
+            return False
+        leads = copy.leads
+        if leads.handoff is not None and self.now >= leads.handoff.freeze_at:
+            return False
+        if not leads.in_flight and self.now >= self.expiry.deadline(copy):
+            self.expiry.end(copy)
+            return False
+        return True
+
+    def check_out(self, copy: Copy) -> Checkout:
+        self.replication.touch(copy)
+        return Checkout(self, copy)
+
+    def request_done(self, key: Key) -> None:
+        """The last request in flight is done with a session that is to be handed over."""
+        copy = self.copies.get(key)
+        if copy is not None and copy.role is Role.PRIMARY:
+            self.takeover.continue_handoff(copy)
+
+    def is_frozen(self, copy: Copy) -> bool:
+        """Whether a primary takes no writes any more, because it is about to hand the session over."""
+        handoff = copy.leads.handoff
+        if handoff is None or self.now < handoff.freeze_at:
+            return False
+        return copy.leads.in_flight == 0 or self.now >= handoff.deadline
+
+    def is_settled(self, key: Key) -> bool:
+        """Whether all that this node shows of a session has been applied by the whole list."""
+        copy = self.copies.get(key)
+        return (
+            copy is not None
+            and copy.role is Role.PRIMARY
+            and not copy.tombstone
+            and bool(copy.backups)
+            and not self.is_frozen(copy)
+            and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
+        )
+
+    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None], now: float) -> None:
+        """Make a session with its first write; resolved with `Committed` or an error."""
+        self.now = now
+        if not self.membership.joined or self.draining:
+            reason = (
+                "this node takes no new sessions (joining, or leaving); nothing was written: try another node"
+            )
+            self.emit(Resolve(operation, Unavailable(reason)))
+            return
+        refusal = self.limits_refusal(None, changes)
+        if refusal is not None:
+            self.emit(Resolve(operation, refusal))
+            return
+        copy = self.replication.create(key)
+        self._write(operation, copy, changes)
+        if not copy.backups:
+            self.replication.announce(copy)  # with a list, adding to it has announced it
+
+    def commit(
+        self,
+        operation: int,
+        key: Key,
+        changes: Mapping[str, bytes | None],
+        if_version: int | None,
+        now: float,
+    ) -> None:
+        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
+        self.now = now
+        copy = self.copies.get(key)
+        if self._deferred_while_moving(
+            copy, lambda: self.commit(operation, key, changes, if_version, self.now)
+        ):
+            return
+        if copy is None or copy.role is not Role.PRIMARY:
+            self.forwarding.forward(operation, key, changes, if_version, invalidate=False)
+            return
+        if copy.tombstone:
+            self.emit(Resolve(operation, SessionGone("the session has ended; nothing was written")))
+            return
+        if if_version is not None and if_version != copy.version:
+            self.emit(Resolve(operation, Conflict(if_version, copy.version)))
+            return
+        refusal = self.limits_refusal(copy, changes)
+        if refusal is not None:
+            self.emit(Resolve(operation, refusal))
+            return
+        self._write(operation, copy, changes)
+
+    def _write(self, operation: int, copy: Copy, changes: Mapping[str, bytes | None]) -> None:
+        if self.options.ack == "sync":
+            self.replication.write(copy, changes, Pending(operation, 0))
+        else:
+            self.replication.write(copy, changes, Pending(None, 0))
+            self.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
+        self.due(self.now + self.options.ack_timeout_s)
+
+    def invalidate(self, operation: int, key: Key, now: float) -> None:
+        """End a session for good; resolved with None or an error."""
+        self.now = now
+        copy = self.copies.get(key)
+        if self._deferred_while_moving(copy, lambda: self.invalidate(operation, key, self.now)):
+            return
+        if copy is None or copy.role is not Role.PRIMARY:
+            self.forwarding.forward(operation, key, {}, None, invalidate=True)
+        elif copy.tombstone:
+            self.replication.answer_when_applied(copy, Pending(operation, 0, tombstone=True))
+        else:
+            self.stats.invalidated += 1
+            self.replication.begin_tombstone(copy, Pending(operation, 0))
+        self.due(now + self.options.ack_timeout_s)
+
+    def _deferred_while_moving(self, copy: Copy | None, again: Callable[[], None]) -> bool:
+        """A commit that meets a handoff at its end waits for it, and then follows the session."""
+        if copy is None or not (copy.is_granting or (copy.role is Role.PRIMARY and self.is_frozen(copy))):
+            return False
+        self._deferred.setdefault(copy.key, []).append(again)
+        return True
+
+    def release_deferred(self, key: Key) -> None:
+        """The move is over: commits that waited for it go on."""
+        for again in self._deferred.pop(key, ()):
+            again()
+
+    def limits_refusal(self, copy: Copy | None, changes: Mapping[str, bytes | None]) -> SessionError | None:
+        """Why these changes may not be written, or None."""
+        options = self.options
+        added = 0
+        for name, value in changes.items():
+            if value is None:
+                continue
+            if len(value) > options.attribute_bytes_max:
+                return SessionTooLarge(
+                    f"attribute {name!r} takes {len(value)} bytes; attribute_bytes_max allows"
+                    f" {options.attribute_bytes_max}; nothing was written: store less in it, or raise the setting"
+                )
+            old = copy.read(name) if copy is not None else None
+            added += len(value) - len(old) if old is not None else len(value) + len(name)
+        if added <= 0:
+            return None
+        size = added
+        if copy is not None:
+            size += copy.bytes - COPY_BYTES - ATTRIBUTE_BYTES * len(copy.attributes)
+        if size > options.session_bytes_max:
+            return SessionTooLarge(
+                f"the session would take {size} bytes; session_bytes_max allows {options.session_bytes_max};"
+                " nothing was written: remove attributes, or raise the setting"
+            )
+        if self.copies.bytes + added > options.memory_bytes_max:
+            return MemoryFull(
+                f"this node holds {self.copies.bytes} bytes of sessions; memory_bytes_max allows"
+                f" {options.memory_bytes_max}; nothing was written: add nodes, or raise the setting"
+            )
+        return None
+
+    # --- leaving --------------------------------------------------------------------------------------
+
+    def begin_drain(self, now: float) -> None:
+        """Take no new sessions and hand every primary to a backup; `drained` says when that is done."""
+        self.now = now
+        self.draining = True
+        self.membership.say_status()
+        self.members_changed()
+        self.due(now)
+
+    def heirs(self) -> list[Life]:
+        """Members that stay and could take sessions."""
+        return [life for life in self.membership.linked() if not self.membership.is_draining(life)]
+
+    @property
+    def drained(self) -> bool:
+        """Nothing is left here that another node could take."""
+        heirs = self.heirs()
+        if not heirs:
+            return True
+        counts = self.copies.counts
+        if counts[Role.PRIMARY] or counts[Role.QUARANTINED] or self.takeover.granting:
+            return False
+        # Replicas move only if enough others stay to hold them beside their primaries.
+        return counts[Role.BACKUP] == 0 or len(heirs) <= self.options.copies
+
+    def leave(self, now: float) -> None:
+        """The last word: this life ends in order."""
+        self.now = now
+        self.left = True
+        self.announcements.flush()
+        self.replication.flush_touches()
+        self.send(self.membership.linked(), m.Leave())
+
+    # --- views ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> MemberState:
+        if not self.membership.joined:
+            return MemberState.JOINING
+        return MemberState.DRAINING if self.draining else MemberState.ALIVE
+
+    @property
+    def unprotected(self) -> int:
+        """Sessions here with fewer backups in step than configured."""
+        return len(self.replication.unprotected)
+
+    def cluster_view(self) -> ClusterView:
+        identity, counts = self.identity, self.copies.counts
+        own = MemberView(
+            name=identity.life.name,
+            incarnation=identity.life.incarnation,
+            state=self.state,
+            http=identity.http,
+            cluster=identity.cluster,
+            api=identity.api,
+            zone=identity.zone,
+            primaries=counts[Role.PRIMARY],
+            backups=counts[Role.BACKUP],
+            unprotected=self.unprotected,
+        )
+        rows: Iterable[MemberView] = sorted([own, *self.membership.views()], key=lambda row: row.name)
+        return ClusterView(identity.cluster_name, identity.life.name, "any", tuple(rows))
+
+    def locate(self, key: Key) -> Whereabouts | None:
+        """Where a session lives: from the own copy if there is one, else from the directory."""
+        copy, location = self.copies.get(key), self.directory.get(key)
+        if location is not None and location.gone:
+            return None
+        if (
+            copy is not None
+            and copy.role is not Role.QUARANTINED
+            and (location is None or copy.term >= location.term)
+        ):
+            location = copy.location
+        if location is None:
+            return None
+        version = copy.version if copy is not None and copy.role is not Role.QUARANTINED else None
+        names = tuple(life.name for life in location.backups)
+        return Whereabouts(location.term.owner.name, names, location.term.epoch, version)
+
+    def check_invariants(self) -> None:
+        """What must hold after every verb; for tests."""
+        self.copies.check_invariants()
+        for copy in self.copies.values():
+            assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
+            if copy.role is Role.PRIMARY:
+                assert copy.term.owner == self.life, "a primary acts in a term of another life"
+                assert set(copy.leads.followers) == set(copy.backups), "list and followers differ"
+            else:
+                assert copy.leadership is None or copy.is_granting, "a backup leads"

@@ -1,0 +1,309 @@
+"""What nodes say to each other: one value per kind of message.
+
+Names are those of the protocol. Messages are tuples, so that packing them costs nothing; `codec` gives
+each its number on the wire and checks what comes in. PUT and PATCH are *numbered* frames: each is either
+covered by a later cumulative `Ack` or named by a `Nack` that stands before that Ack in the same stream.
+"""
+
+from typing import NamedTuple
+
+from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
+
+# --- membership -------------------------------------------------------------------------------------
+
+
+class Status(NamedTuple):
+    """What a node says of itself with each heartbeat."""
+
+    joined: bool
+    draining: bool
+    full: bool
+    primaries: int
+    backups: int
+    unprotected: int
+
+
+class Heartbeat(NamedTuple):
+    status: Status
+
+
+class Ping(NamedTuple):
+    """Asks for a `Pong` with the same number: is this very process alive?"""
+
+    number: int
+
+
+class Pong(NamedTuple):
+    number: int
+
+
+class Vote(NamedTuple):
+    """The sender has evidence that `life` is dead. `certain`: more than silence."""
+
+    life: Life
+    certain: bool
+
+
+class Leave(NamedTuple):
+    """The sender has handed everything over and ends."""
+
+
+class Acquaintance(NamedTuple):
+    """A member as others may reach it."""
+
+    life: Life
+    cluster: str
+
+
+# --- directory --------------------------------------------------------------------------------------
+
+
+class SnapshotRequest(NamedTuple):
+    """A joiner asks for the whole directory."""
+
+
+class Snapshot(NamedTuple):
+    """A part of the sender's directory; `last` ends it. Roster and dead lives come with the last part.
+
+    `dead`: for each name, the highest incarnation known to be dead.
+    """
+
+    locations: tuple[tuple[Key, Location], ...]
+    last: bool
+    roster: tuple[Acquaintance, ...]
+    dead: tuple[Life, ...]
+
+
+class Locations(NamedTuple):
+    """Announced locations; merged in any order, any number of times."""
+
+    entries: tuple[tuple[Key, Location], ...]
+
+
+# --- replication ------------------------------------------------------------------------------------
+
+
+class CopyData(NamedTuple):
+    """A whole session. Durations, never clock readings: `age_s` since creation, `idle_s` since last use."""
+
+    attributes: dict[str, Attribute]
+    version: int
+    last: Stamp
+    tombstone: bool
+    age_s: float
+    idle_s: float
+    write_ids: tuple[bytes, ...]
+
+
+class Put(NamedTuple):
+    """Be a backup of this session, with this content. seq 0: fences on behalf of a grant."""
+
+    key: Key
+    term: Term
+    seq: int
+    backups: tuple[Life, ...]
+    data: CopyData
+
+
+class Patch(NamedTuple):
+    """Apply `changes` to the copy whose last stamp is exactly `base`; the result has stamp (term, version).
+
+    `base_term` None stands for `term`, which is nearly always so.
+    """
+
+    key: Key
+    term: Term
+    seq: int
+    base_term: Term | None
+    base_version: int
+    version: int
+    changes: dict[str, bytes | None]
+    write_id: bytes | None
+
+    @property
+    def base(self) -> Stamp:
+        return Stamp(self.base_term or self.term, self.base_version)
+
+
+class Ack(NamedTuple):
+    """Every numbered frame up to `frame` has been *applied*, but for those a Nack named before."""
+
+    frame: int
+
+
+class Nack(NamedTuple):
+    """Numbered frame `frame` was not applied; the message that follows says why."""
+
+    frame: int
+
+
+class Gap(NamedTuple):
+    """I do not hold what your PATCH builds on: send the whole session."""
+
+    key: Key
+    term: Term
+
+
+class Fenced(NamedTuple):
+    """You are not the primary any more: here is who is."""
+
+    key: Key
+    location: Location
+
+
+class Release(NamedTuple):
+    """Drop your copy; the list has enough others."""
+
+    key: Key
+    term: Term
+    seq: int
+
+
+class Released(NamedTuple):
+    key: Key
+    term: Term
+    seq: int
+
+
+class Confirm(NamedTuple):
+    """A backup asks its owner whether it still counts."""
+
+    key: Key
+    term: Term
+    seq: int
+    last: Stamp
+
+
+class Resigned(NamedTuple):
+    """The owner of this term has given it up and will never act in it again."""
+
+    key: Key
+    term: Term
+
+
+class Touch(NamedTuple):
+    """Seconds since the last use of sessions that the receiver backs up."""
+
+    idle_s: tuple[tuple[Key, float], ...]
+
+
+class Forward(NamedTuple):
+    """A commit made on a node that is no longer the primary. `invalidate` ends the session instead."""
+
+    key: Key
+    write_id: bytes
+    changes: dict[str, bytes | None]
+    if_version: int | None
+    invalidate: bool
+
+
+class ForwardResult(NamedTuple):
+    """`outcome`: ok, gone, conflict, refused (not primary; nothing was written), limit. `version`: after, or found."""
+
+    write_id: bytes
+    outcome: str
+    version: int
+    protected: bool
+    detail: str
+
+
+# --- takeover ---------------------------------------------------------------------------------------
+
+
+class Who(NamedTuple):
+    """Who has this key?"""
+
+    key: Key
+    round: int
+
+
+class Held(NamedTuple):
+    """A copy as its holder describes it. `role`: P, B or Q."""
+
+    role: str
+    term: Term
+    seq: int
+    backups: tuple[Life, ...]
+    last: Stamp
+
+
+class Here(NamedTuple):
+    key: Key
+    round: int
+    held: Held | None
+    location: Location | None
+
+
+class Claim(NamedTuple):
+    """`asker` wants to be primary. `installed`: the term of its own copy. `floor`: the highest term it knows."""
+
+    key: Key
+    asker: Life
+    installed: Term | None
+    floor: Term | None
+    round: int
+    location: Location | None
+
+
+class Grant(NamedTuple):
+    """You are the primary in `term`; everybody else who could act is fenced."""
+
+    key: Key
+    term: Term
+    backups: tuple[Life, ...]
+    data: CopyData
+
+
+class Refer(NamedTuple):
+    """Not I: look there. `empty`: I hold no active copy of it."""
+
+    key: Key
+    location: Location | None
+    empty: bool
+    round: int
+
+
+class Offer(NamedTuple):
+    """A quarantined copy's content, for the primary to merge."""
+
+    key: Key
+    term: Term
+    data: CopyData
+
+
+class OfferOk(NamedTuple):
+    """The offered content is in the primary's copy and on its backups: drop yours."""
+
+    key: Key
+
+
+Message = (
+    Heartbeat
+    | Ping
+    | Pong
+    | Vote
+    | Leave
+    | SnapshotRequest
+    | Snapshot
+    | Locations
+    | Put
+    | Patch
+    | Ack
+    | Nack
+    | Gap
+    | Fenced
+    | Release
+    | Released
+    | Confirm
+    | Resigned
+    | Touch
+    | Forward
+    | ForwardResult
+    | Who
+    | Here
+    | Claim
+    | Grant
+    | Refer
+    | Offer
+    | OfferOk
+)

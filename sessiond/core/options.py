@@ -1,0 +1,54 @@
+"""The cluster rules' numbers, as the core needs them; `sessiond.settings` explains how to choose each."""
+
+from dataclasses import dataclass
+
+SNAPSHOT_CHUNK = 500
+"""Locations in one message: a chunk is packed and merged well within a millisecond or two."""
+
+TOUCH_CHUNK = 1000
+"""Sessions in one TOUCH message."""
+
+WRITE_IDS_KEPT = 8
+"""Forwarded writes a copy remembers, so that one repeated after a takeover applies once."""
+
+CLAIM_REPEAT_S = 0.06
+"""A CLAIM that got no answer is sent again after this."""
+
+LOOKUP_ROUND_S = 0.1
+"""A round of looking for a session is started anew after this: an answer was lost, or the cluster changed."""
+
+LOCATION_BATCH_S = 0.005
+"""Locations are broadcast together when the oldest one has waited so long: far below a human's pace."""
+
+UPKEEP_INTERVAL_S = 0.05
+"""How often sessions that wait for something (an ack, a backup, an answer) are looked at without a message."""
+
+PROBE_WAIT_S = 1.0
+"""A member whose name a newcomer claims gets so long to show that it lives."""
+
+DEAD_SHOWN_S = 600.0
+"""How long a dead member is still listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Numbers of one node's core. Durations in seconds, sizes in bytes; fields named as in `Settings`."""
+
+    copies: int = 1
+    ack: str = "sync"
+    ack_timeout_s: float = 0.3
+    heartbeat_interval_s: float = 0.25
+    silence_timeout_s: float = 2.0
+    reconnect_backoff_max_s: float = 1.0
+    reprotect_delay_s: float = 1.0
+    reprotect_rate_max: int = 5000
+    request_wait_s: float = 5.0
+    handoff_wait_s: float = 2.0
+    tenure_min_s: float = 0.05
+    touch_interval_s: float = 5.0
+    tombstone_ttl_s: float = 600.0
+    idle_timeout_s: float = 1800.0
+    absolute_timeout_s: float = 43200.0
+    attribute_bytes_max: int = 262_144
+    session_bytes_max: int = 1_048_576
+    memory_bytes_max: int = 1_073_741_824

@@ -1,0 +1,32 @@
+"""What the core counts: plain integers that the driver reads whenever somebody asks for metrics."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _counter(help_text: str) -> Any:
+    return field(default=0, metadata={"help": help_text})
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters since the start of the process; `metadata["help"]` of a field says what."""
+
+    sessions_created: int = _counter("Sessions created here.")
+    writes: int = _counter("Session writes committed here as primary.")
+    writes_unprotected: int = _counter("Writes answered though no other node could take a copy.")
+    writes_forwarded: int = _counter("Late commits sent to the session's new primary.")
+    applied: int = _counter("Puts and patches applied here as backup.")
+    gaps: int = _counter("Patches refused here because the copy they build on was missing.")
+    fenced: int = _counter("Times this node, a stale primary, was told so and stepped back.")
+    takeovers: int = _counter("Sessions taken over from a dead primary.")
+    handoffs: int = _counter("Sessions handed to another live node.")
+    grants: int = _counter("Terms granted here to other nodes.")
+    backups_added: int = _counter("Backups chosen to replace one that died, lagged or left.")
+    quarantined: int = _counter("Copies set aside because they may be out of date.")
+    merged: int = _counter("Quarantined copies whose news a primary merged: a fork that healed.")
+    expired: int = _counter("Sessions ended by a time-out.")
+    invalidated: int = _counter("Sessions ended by the application.")
+    lookups: int = _counter("Rounds of asking every member for a session.")
+    deaths: int = _counter("Members found dead.")
+    rejoins: int = _counter("Times this node was declared dead while it lived, and came back.")

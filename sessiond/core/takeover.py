@@ -1,0 +1,306 @@
+"""How a session gets another primary: one routine, `grant`, for failover, handoff and drain (protocol 4).
+
+Who may grant is unique at every moment: the primary, or, once its term has ended, the first member of the
+list that still holds an active copy. The granter fences the other holders before the new primary hears of
+its term, so of any number of askers one wins and every other one is referred to it.
+"""
+
+from typing import TYPE_CHECKING
+
+from sessiond.core import messages as m
+from sessiond.core.copies import Copy, Follower, GrantState, Handoff, Leadership, Pending, Role
+from sessiond.core.types import Key, Life, Term
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+
+class Takeover:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._resigned: set[tuple[Key, Term]] = set()
+        self.granting: dict[Key, None] = {}
+        """Copies that grant and wait for the other holders."""
+
+    def has_ended(self, key: Key, term: Term) -> bool:
+        """A term has ended when its owner's life is over, or has resigned it."""
+        return self._machine.membership.is_dead(term.owner) or (key, term) in self._resigned
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def claim(self, key: Key, round_number: int) -> m.Claim:
+        """The message by which this node asks to be primary."""
+        machine = self._machine
+        copy, location = machine.copies.get(key), machine.directory.get(key)
+        floor = max((known.term for known in (copy, location) if known is not None), default=None)
+        installed = copy.term if copy is not None else None
+        return m.Claim(key, machine.life, installed, floor, round_number, location)
+
+    # --- granting -------------------------------------------------------------------------------------
+
+    def on_claim(self, life: Life, claim: m.Claim) -> None:
+        machine = self._machine
+        key, asker = claim.key, claim.asker
+        if claim.location is not None:
+            machine.merge_location(key, claim.location)
+        location = machine.directory.get(key)
+        if location is not None and location.gone:
+            machine.send((life,), m.Locations(((key, location),)))
+            return
+        copy = machine.copies.get(key)
+        if copy is None or copy.role is Role.QUARANTINED:
+            if copy is not None:
+                machine.lookup.resolve(key)
+            hint = location if copy is None else None
+            machine.send((life,), m.Refer(key, hint, empty=True, round=claim.round))
+        elif copy.role is Role.PRIMARY:
+            if not copy.tombstone and copy.leads.handoff is None:
+                self.hand_off(copy, asker)
+        elif copy.is_granting:
+            pass  # one winner: whoever asks again later is referred to it
+        elif asker == copy.term.owner:
+            self._repeat_grant(copy, life, claim)
+        elif not self.has_ended(key, copy.term):
+            machine.send((life,), m.Refer(key, copy.location, empty=False, round=claim.round))
+        elif self.arbiter(copy) == machine.life:
+            self.grant(copy, asker, claim.floor)
+        else:
+            machine.lookup.resolve(key)
+
+    def _repeat_grant(self, copy: Copy, life: Life, claim: m.Claim) -> None:
+        """The owner of this very term asks: the grant was lost, or it knows of a higher term."""
+        machine = self._machine
+        if claim.floor is not None and claim.floor > copy.term:
+            self.grant(copy, claim.asker, claim.floor)
+        elif claim.installed is None or claim.installed < copy.term:
+            arbiter = self.arbiter(copy)
+            if arbiter == machine.life and copy.seq == 0:
+                self._begin_fencing(copy, claim.asker)
+            elif arbiter is not None and arbiter != machine.life:
+                machine.send((life,), m.Refer(copy.key, copy.location, empty=False, round=claim.round))
+                machine.send((arbiter,), claim)
+
+    def arbiter(self, copy: Copy) -> Life | None:
+        """The first member of the list that still holds an active copy, as far as is known."""
+        machine = self._machine
+        empty = machine.lookup.known_empty(copy.key)
+        for life in copy.backups:
+            if life == machine.life or not (machine.membership.is_dead(life) or life in empty):
+                return life
+        return None
+
+    def hand_off(self, copy: Copy, to: Life) -> None:
+        """Give a session away while its primary, this node, lives."""
+        machine = self._machine
+        freeze_at = max(machine.now, copy.leads.since + machine.options.tenure_min_s)
+        copy.leads.handoff = Handoff(to, freeze_at, freeze_at + machine.options.handoff_wait_s)
+        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.due(freeze_at)
+        self.continue_handoff(copy)
+
+    def continue_handoff(self, copy: Copy) -> None:
+        """Grant once requests in flight are done, or out of time, and everything written is applied."""
+        machine = self._machine
+        leads = copy.leads
+        handoff = leads.handoff
+        if handoff is None or machine.now < handoff.freeze_at:
+            return
+        if machine.membership.is_dead(handoff.to):
+            leads.handoff = None
+            machine.lookup.serve(copy)
+        elif not leads.pending and (leads.in_flight == 0 or machine.now >= handoff.deadline):
+            machine.stats.handoffs += 1
+            self.grant(copy, handoff.to, None)
+
+    def grant(self, copy: Copy, to: Life, floor: Term | None) -> None:
+        """Begin a new term for `to`, above every epoch that this node and the asker know."""
+        machine = self._machine
+        location = machine.directory.get(copy.key)
+        epoch = max(
+            copy.term.epoch,
+            floor.epoch if floor is not None else 0,
+            location.term.epoch if location is not None else 0,
+        )
+        backups = tuple(life for life in copy.backups if life != to and not machine.membership.is_dead(life))
+        if copy.role is Role.PRIMARY:
+            backups = tuple(life for life in backups if life != machine.life)
+            if to != machine.life:
+                backups = (machine.life, *backups)
+        elif to == machine.life:
+            backups = tuple(life for life in backups if life != machine.life)
+        machine.stats.grants += to != machine.life
+        if copy.leadership is not None:
+            machine.replication.abandon(copy)
+        machine.copies.set_role(copy, Role.BACKUP)
+        copy.term, copy.seq, copy.backups = Term(epoch + 1, to), 0, backups
+        self._begin_fencing(copy, to)
+
+    def _begin_fencing(self, copy: Copy, to: Life) -> None:
+        machine = self._machine
+        leads = Leadership(since=machine.now, grant=GrantState(to, machine.now))
+        for life in copy.backups:
+            if life != machine.life and not machine.membership.is_dead(life):
+                leads.followers[life] = Follower(added_seq=0, waiting_since=machine.now)
+        copy.leadership = leads
+        self.granting[copy.key] = None
+        machine.due(machine.now + machine.options.ack_timeout_s)
+        self.continue_grant(copy)
+
+    def continue_grant(self, copy: Copy) -> None:
+        """Send the grant, or become primary, once every other living holder has taken the new term."""
+        machine = self._machine
+        leads = copy.leads
+        grant = leads.grant
+        assert grant is not None, "called for copies that grant"
+        waits = False
+        for life in list(leads.followers):
+            if machine.membership.is_dead(life):
+                del leads.followers[life]
+                continue
+            follower = leads.followers[life]
+            if follower.acked < copy.version:
+                waits = True
+                if machine.now - follower.sent_at > machine.options.ack_timeout_s:
+                    machine.replication.send_copy(copy, life)
+        if waits:
+            return
+        self.granting.pop(copy.key, None)
+        if grant.to == machine.life:
+            self._become_primary(copy)
+            return
+        copy.leadership = None
+        machine.send((grant.to,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))
+        machine.lookup.resolve(copy.key)
+        machine.release_deferred(copy.key)
+
+    # --- becoming primary -----------------------------------------------------------------------------
+
+    def on_grant(self, life: Life, grant: m.Grant) -> None:
+        machine = self._machine
+        key, term = grant.key, grant.term
+        location = machine.directory.get(key)
+        if location is not None and location.gone:
+            machine.send((life,), m.Locations(((key, location),)))
+            return
+        if term.owner != machine.life or (key, term) in self._resigned:
+            return
+        old = machine.copies.get(key)
+        if old is not None and (old.term > term or (old.term == term and old.role is not Role.QUARANTINED)):
+            return
+        if location is not None and location.term > term:
+            # Somebody acts in a higher term already; with this floor the granter goes above it.
+            machine.send((life,), self.claim(key, 0))
+            return
+        copy = Copy(key, Role.BACKUP, term, machine.now)
+        copy.backups = grant.backups
+        copy.load(grant.data, machine.now)
+        if old is not None:
+            copy.tombstone = copy.tombstone or old.tombstone
+            if old.leadership is not None:
+                machine.replication.abandon(old)
+        machine.copies.put(copy)
+        self._become_primary(copy)
+        if old is not None and machine.copies.get(key) is copy:
+            machine.replication.merge(copy, old.data(machine.now), None)
+
+    def _become_primary(self, copy: Copy) -> None:
+        """Activate the copy's term: from here on this node serves, and says so."""
+        machine = self._machine
+        before = copy.leadership
+        leads = copy.leadership = Leadership(since=machine.now, grace_s=machine.options.touch_interval_s)
+        machine.copies.set_role(copy, Role.PRIMARY)
+        copy.seq += 1
+        for life in copy.backups:
+            if before is not None and life in before.followers:
+                leads.followers[life] = before.followers[life]
+            else:
+                leads.followers[life] = Follower(added_seq=0, acked=copy.version, waiting_since=machine.now)
+        if copy.tombstone:
+            # A successor completes the end of a session that its predecessor began.
+            leads.pending.append(Pending(None, copy.version, tombstone=True))
+        machine.stats.takeovers += 1
+        machine.expiry.watch(copy)
+        machine.replication.announce(copy)
+        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.lookup.serve(copy)
+        if machine.copies.get(copy.key) is copy and copy.role is Role.PRIMARY:
+            machine.replication.maintain(copy)
+        machine.release_deferred(copy.key)
+
+    def on_refer(self, life: Life, refer: m.Refer) -> None:
+        machine = self._machine
+        if refer.location is not None and (refer.location.seq > 0 or refer.location.gone):
+            machine.merge_location(refer.key, refer.location)
+        machine.lookup.referred(life, refer)
+
+    def on_resigned(self, life: Life, resigned: m.Resigned) -> None:
+        if resigned.term.owner == life:
+            self._resigned.add((resigned.key, resigned.term))
+            self._machine.lookup.resolve(resigned.key)
+
+    # --- quarantined copies ---------------------------------------------------------------------------
+
+    def on_offer(self, life: Life, offer: m.Offer) -> None:
+        """A quarantined copy may hold news: merge it, and let it go once the list has the result."""
+        machine = self._machine
+        key = offer.key
+        location = machine.directory.get(key)
+        if location is not None and location.gone:
+            machine.send((life,), m.Locations(((key, location),)))
+            return
+        copy = machine.copies.get(key)
+        if copy is None:
+            return
+        if copy.is_granting:
+            if life in copy.leads.followers:
+                copy.backups = tuple(other for other in copy.backups if other != life)
+                del copy.leads.followers[life]
+                self.continue_grant(copy)
+            return
+        if copy.role is not Role.PRIMARY or copy.tombstone:
+            return
+        leads = copy.leads
+        if (life in leads.followers and offer.term == copy.term) or any(
+            p.offered_by == life for p in leads.pending
+        ):
+            return
+        replication = machine.replication
+        if offer.term >= copy.term:
+            copy.term = Term(offer.term.epoch + 1, machine.life)
+            copy.seq = 1
+            for other in copy.backups:
+                leads.followers[other] = Follower(added_seq=0, waiting_since=machine.now)
+                replication.send_copy(copy, other)
+            replication.announce(copy)
+        if offer.data.tombstone:
+            replication.begin_tombstone(copy, Pending(None, 0))
+        else:
+            replication.merge(copy, offer.data, life)
+
+    def on_offer_ok(self, offer_ok: m.OfferOk) -> None:
+        copy = self._machine.copies.get(offer_ok.key)
+        if copy is not None and copy.role is Role.QUARANTINED:
+            self._machine.drop_copy(copy.key)
+
+    def reactivate(self, copy: Copy, epoch: int) -> None:
+        """Nobody has an active copy, and this quarantined one is the best there is."""
+        machine = self._machine
+        machine.log("warning", "session.reactivated", key=copy.key.hex(), version=copy.version)
+        copy.term = Term(epoch, copy.term.owner)
+        copy.backups = ()
+        self.grant(copy, machine.life, None)
+
+    # --- leaving --------------------------------------------------------------------------------------
+
+    def drain(self, copy: Copy) -> None:
+        """Hand a session to one of its backups that is in step and stays."""
+        machine = self._machine
+        leads = copy.leads
+        if leads.handoff is not None or copy.tombstone:
+            return
+        for life in copy.backups:
+            follower = leads.followers[life]
+            in_step = follower.acked >= copy.version and follower.released_at is None
+            if in_step and machine.membership.is_linked(life) and not machine.membership.is_draining(life):
+                self.hand_off(copy, life)
+                return

@@ -1,0 +1,141 @@
+"""What the cluster does without being asked: mend lists, take over from the dead, hand over when leaving.
+
+Work of a death or a drain is queued and done at a bounded rate, so that healthy users do not notice it;
+what somebody waits for is done first and elsewhere (`Machine.life_ended`).
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sessiond.core.copies import Role
+from sessiond.core.options import UPKEEP_INTERVAL_S
+from sessiond.core.types import Key, Life
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+HANDED_OVER_PER_TICK = 500
+"""Sessions whose handoff a draining node begins at once."""
+
+
+class Upkeep:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._next_at = machine.now
+        self._next_touch_at = machine.now + machine.options.touch_interval_s
+        self._queue: deque[Key] = deque()
+        self._later: deque[tuple[float, list[Key]]] = deque()
+
+    @property
+    def backlog(self) -> int:
+        """Sessions queued for mending."""
+        return len(self._queue) + sum(len(keys) for _, keys in self._later)
+
+    def life_ended(self, life: Life) -> None:
+        """Queue what the dead life leaves behind: lists that miss it now, sessions without a primary later."""
+        machine = self._machine
+        orphans = []
+        for copy in machine.copies.values():
+            if copy.role is Role.PRIMARY:
+                if life in copy.backups:
+                    self._queue.append(copy.key)
+            elif copy.term.owner == life:
+                orphans.append(copy.key)
+        # Hottest first: their users come soonest.
+        orphans.sort(key=self._last_use, reverse=True)
+        if orphans:
+            self._later.append((machine.now + machine.options.reprotect_delay_s, orphans))
+        self._wake()
+
+    def standing_changed(self, life: Life) -> None:
+        """A member can take copies now, or wants to get rid of them."""
+        machine = self._machine
+        if machine.membership.is_draining(life):
+            keys = [c.key for c in machine.copies.values() if c.role is Role.PRIMARY and life in c.backups]
+        else:
+            keys = list(machine.replication.unprotected)
+        keys.sort(key=self._last_use, reverse=True)
+        self._queue.extend(keys)
+        self._wake()
+
+    def look_after(self, key: Key) -> None:
+        """Something about this session wants settling soon."""
+        self._queue.append(key)
+        self._wake()
+
+    def _last_use(self, key: Key) -> float:
+        copy = self._machine.copies.get(key)
+        return copy.accessed_at if copy is not None else 0.0
+
+    def _wake(self) -> None:
+        self._machine.due(self._next_at)
+
+    def next_deadline(self) -> float:
+        machine = self._machine
+        replication = machine.replication
+        busy = (
+            self._queue
+            or self._later
+            or replication.waiting
+            or replication.repairing
+            or machine.takeover.granting
+        )
+        return min(self._next_at, self._next_touch_at) if busy or machine.draining else self._next_touch_at
+
+    def tick(self, now: float) -> None:
+        machine = self._machine
+        if now >= self._next_touch_at:
+            self._next_touch_at = now + machine.options.touch_interval_s
+            machine.replication.flush_touches()
+        if now < self._next_at:
+            return
+        elapsed_s = min(now - self._next_at, UPKEEP_INTERVAL_S) + UPKEEP_INTERVAL_S
+        self._next_at = now + UPKEEP_INTERVAL_S
+        while self._later and self._later[0][0] <= now:
+            self._queue.extend(self._later.popleft()[1])
+        self._mend(max(1, int(machine.options.reprotect_rate_max * elapsed_s)))
+        self._nudge(now)
+        if machine.draining:
+            self._hand_over()
+
+    def _mend(self, most: int) -> None:
+        machine = self._machine
+        for _ in range(min(most, len(self._queue))):
+            copy = machine.copies.get(self._queue.popleft())
+            if copy is None:
+                continue
+            if copy.role is Role.PRIMARY:
+                machine.replication.maintain(copy)
+            else:
+                machine.lookup.resolve(copy.key)
+
+    def _nudge(self, now: float) -> None:
+        """Look at what should have been answered by now: resend, replace, give up on the dead."""
+        machine = self._machine
+        replication = machine.replication
+        timeout_s = machine.options.ack_timeout_s
+        for key in [key for key, since in replication.waiting.items() if now - since > timeout_s]:
+            copy = machine.copies.get(key)
+            if copy is not None and copy.role is Role.PRIMARY:
+                replication.maintain(copy)
+        for key in [key for key, seen in replication.repairing.items() if now - seen >= UPKEEP_INTERVAL_S]:
+            del replication.repairing[key]
+            copy = machine.copies.get(key)
+            if copy is not None and copy.role is Role.PRIMARY:
+                replication.maintain(copy)
+        for key in list(machine.takeover.granting):
+            copy = machine.copies.get(key)
+            if copy is not None and copy.is_granting:
+                machine.takeover.continue_grant(copy)
+            else:
+                machine.takeover.granting.pop(key, None)
+
+    def _hand_over(self) -> None:
+        machine = self._machine
+        begun = 0
+        for copy in machine.copies.values():
+            if copy.role is Role.PRIMARY and copy.leads.handoff is None:
+                machine.takeover.drain(copy)
+                begun += 1
+                if begun >= HANDED_OVER_PER_TICK:
+                    break

@@ -1,0 +1,376 @@
+"""A node: the core, driven. The only place that reads the clock and carries effects out.
+
+    node = Node(Settings(name="node1"))
+    await node.start()
+    …
+    await node.stop()
+
+Every input (frames of a link, an operation of the application, the timer) goes into the core with the
+clock's reading; its effects are carried out at once and in order, before anything else happens; one timer
+is armed for the core's next deadline. Nothing is decided here.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import fields, replace
+from random import Random
+from typing import Any
+
+import structlog
+
+from sessiond.backend import Checkout, Committed, Elsewhere, Whereabouts
+from sessiond.contract.address import Address
+from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState
+from sessiond.contract.session_id import Key, Keyring
+from sessiond.core.codec import CodecError, decode, encode
+from sessiond.core.copies import Role
+from sessiond.core.effects import (
+    Admission,
+    Dial,
+    DropLink,
+    Effect,
+    JoinRefusedForGood,
+    Log,
+    MembersChanged,
+    NewLife,
+    Resolve,
+    Send,
+)
+from sessiond.core.identity import Identity, Refusal, RefusalCode
+from sessiond.core.machine import Machine
+from sessiond.core.options import Options
+from sessiond.core.types import Life
+from sessiond.errors import JoinRefused
+from sessiond.net.events import DialFailure
+from sessiond.net.hub import Hub
+from sessiond.net.limits import LinkLimits
+from sessiond.net.link import Link
+from sessiond.node_metrics import samples_of
+from sessiond.ports import Sample
+from sessiond.settings import Settings, cluster_secrets, validated
+
+BOOT_ID_BYTES = 16
+
+OWN_FINDINGS = frozenset({RefusalCode.SELF, RefusalCode.REDUNDANT})
+"""Refusals that say something about a dialed address, whichever side noticed."""
+
+DRAIN_POLL_S = 0.02
+"""How often a drain looks whether it is done."""
+
+
+class Node:
+    """One member of a cluster, with the sessions it holds. See `backend.Backend` for the session operations.
+
+    Raises ConfigurationError for settings that cannot work.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = validated(settings)
+        found = cluster_secrets(settings)
+        self.keyring = Keyring(found, settings.cluster_name)
+        self._log = structlog.get_logger()
+        if not found:
+            self._log.warning(
+                "secret.none", way_out="--secret-file, the same on every node", only_for="loopback"
+            )
+        identity = Identity(
+            life=Life(settings.name, time.time_ns() // 1_000_000),
+            boot_id=secrets.token_bytes(BOOT_ID_BYTES),
+            cluster_name=settings.cluster_name,
+            http=settings.advertise_http or settings.http,
+            cluster=settings.advertise_cluster or settings.cluster,
+            api=settings.advertise_api or settings.api,
+            zone=settings.zone,
+        )
+        options = Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
+        # Random only spreads load and names writes; what must not be guessed comes from `secrets`.
+        rng = Random(secrets.randbits(64))  # noqa: S311
+        self._machine = Machine(identity, options, settings.join, rng, time.monotonic())
+        limits = LinkLimits(
+            queue_bytes_max=settings.link_queue_bytes_max, connect_timeout_s=settings.connect_timeout_s
+        )
+        self._hub = Hub(lambda: self._machine.identity, found, limits, self)
+        self._operations = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._admissions: dict[int, asyncio.Future[Refusal | None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._watchers: set[asyncio.Event] = set()
+        self._is_running = False
+        self._failure: asyncio.Future[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen for links and begin to join. Returns before the node has joined: see `joined`.
+
+        Raises ConfigurationError if the cluster address cannot be had.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        host, port = await self._hub.start(self.settings.cluster)
+        if not self.settings.advertise_cluster:
+            identity = replace(self._machine.identity, cluster=str(Address(host, port)))
+            self._machine.identity = identity
+        self._is_running = True
+        self._machine.start(time.monotonic())
+        self._act()
+
+    def bound(self, *, http: str | None = None, api: str | None = None) -> None:
+        """Ports that were free ones (port 0) have these addresses; call before `start`."""
+        identity = self._machine.identity
+        if http is not None and not self.settings.advertise_http:
+            identity = replace(identity, http=http)
+        if api is not None and not self.settings.advertise_api:
+            identity = replace(identity, api=api)
+        self._machine.identity = identity
+
+    async def joined(self) -> None:
+        """Wait until this node serves. Raises JoinRefused if the cluster does not take it."""
+        joining = asyncio.create_task(self._until_joined())
+        failing = asyncio.create_task(self.failed())
+        try:
+            done, _ = await asyncio.wait((joining, failing), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            joining.cancel()
+            failing.cancel()
+
+    async def _until_joined(self) -> None:
+        async for _ in self.watch():
+            if self.is_serving():
+                return
+
+    async def failed(self) -> None:
+        """Wait until the node cannot go on, and raise why: JoinRefused."""
+        assert self._failure is not None, "start() comes first"  # noqa: S101 - an invariant
+        await asyncio.shield(self._failure)
+
+    def begin_drain(self) -> None:
+        """Take no new sessions, and hand those that are here to their backups."""
+        self._machine.begin_drain(time.monotonic())
+        self._act()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until nothing is left here that another node could take; the number of sessions that end."""
+        deadline = time.monotonic() + timeout_s
+        while not self._machine.drained and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_S)
+        return self._machine.copies.counts[Role.PRIMARY]
+
+    async def stop(self) -> None:
+        """Leave the cluster and close every link. Sessions that were not drained are found by the others as
+        after a crash. Calling it again, or without `start`, does nothing."""
+        if not self._is_running:
+            return
+        self._machine.leave(time.monotonic())
+        self._act()
+        self._is_running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._hub.close()
+        for future in (*self._waiting.values(), *self._admissions.values()):
+            future.cancel()
+        if self._failure is not None and not self._failure.done():
+            self._failure.cancel()
+        self._wake_watchers()
+
+    # --- sessions: `backend.Backend` --------------------------------------------------------------------
+
+    def try_open(self, key: Key) -> Checkout | None:
+        """`open` without waiting: the session, if this node is its primary already."""
+        return self._machine.try_open(key, time.monotonic())
+
+    async def open(self, key: Key, *, may_refer: bool = False) -> Checkout | Elsewhere | None:
+        operation, future = self._operation()
+        self._machine.open(operation, key, time.monotonic(), may_refer=may_refer)
+        outcome: Checkout | Elsewhere | None = await self._outcome(future)
+        return outcome
+
+    async def commit(
+        self,
+        key: Key,
+        changes: Mapping[str, bytes | None],
+        *,
+        create: bool = False,
+        if_version: int | None = None,
+    ) -> Committed:
+        machine = self._machine
+        now = time.monotonic()
+        if not changes and if_version is None and machine.is_settled(key):
+            return Committed(machine.copies[key].version, protected=True)
+        operation, future = self._operation()
+        if create:
+            machine.create(operation, key, changes, now)
+        else:
+            machine.commit(operation, key, changes, if_version, now)
+        committed: Committed = await self._outcome(future)
+        return committed
+
+    async def invalidate(self, key: Key) -> None:
+        operation, future = self._operation()
+        self._machine.invalidate(operation, key, time.monotonic())
+        await self._outcome(future)
+
+    def locate(self, key: Key) -> Whereabouts | None:
+        return self._machine.locate(key)
+
+    def _operation(self) -> tuple[int, asyncio.Future[Any]]:
+        self._operations += 1
+        future = self._waiting[self._operations] = asyncio.get_running_loop().create_future()
+        return self._operations, future
+
+    async def _outcome(self, future: asyncio.Future[Any]) -> Any:
+        self._act()
+        return await future
+
+    # --- what the web side shows: `ports.WebNode` -------------------------------------------------------
+
+    def is_serving(self) -> bool:
+        return self._is_running and self._machine.membership.joined
+
+    def accepts_new_sessions(self) -> bool:
+        return self.is_serving() and not self._machine.draining
+
+    def health(self) -> HealthView:
+        counts = self._machine.copies.counts
+        state = self._machine.state if self._is_running else MemberState.JOINING
+        return HealthView(self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], 0.0)
+
+    def cluster_view(self) -> ClusterView:
+        return self._machine.cluster_view()
+
+    def samples(self) -> Iterator[Sample]:
+        return samples_of(self._machine, self._hub)
+
+    async def watch(self) -> AsyncIterator[ClusterView]:
+        """A fresh view now and after every change of membership; ends when the node stops."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
+        try:
+            while True:
+                yield self.cluster_view()
+                await changed.wait()
+                changed.clear()
+                if not self._is_running:
+                    return
+        finally:
+            self._watchers.discard(changed)
+
+    def _wake_watchers(self) -> None:
+        for changed in self._watchers:
+            changed.set()
+
+    # --- links: `net.events.LinkEvents` -----------------------------------------------------------------
+
+    async def admit(self, identity: Identity, initiated_by_us: bool) -> Refusal | None:
+        del initiated_by_us  # who dialed makes no difference to who may come in
+        self._operations += 1
+        future = self._admissions[self._operations] = asyncio.get_running_loop().create_future()
+        self._machine.admit(self._operations, identity, time.monotonic())
+        self._act()
+        return await future
+
+    def link_opened(self, link: Link) -> None:
+        self._machine.link_opened(link.peer, link.dialed, time.monotonic())
+        self._act()
+
+    def frames_received(self, link: Link, frames: list[bytes]) -> None:
+        machine, life, now = self._machine, link.peer.life, time.monotonic()
+        try:
+            for frame in frames:
+                machine.receive(life, decode(frame), now)
+        except CodecError as error:
+            self._log.error("link.bad_message", peer=str(life), detail=str(error))
+            link.close(f"it sent what is no message: {error}")
+        self._act()
+
+    def link_closed(self, link: Link, reason: str) -> None:
+        del reason  # the hub has logged it
+        self._machine.link_closed(link.peer.life, time.monotonic())
+        self._act()
+
+    def link_refused(self, refusal: Refusal) -> None:
+        self._machine.refused(refusal, time.monotonic())
+        self._act()
+
+    def dial_failed(self, address: str, failure: DialFailure) -> None:
+        refusal = failure.refusal
+        if failure.refused_by_us and refusal is not None and refusal.code not in OWN_FINDINGS:
+            refusal = None  # it is about the other side, which was told
+        self._machine.dial_failed(address, failure.kind.value, failure.detail, refusal, time.monotonic())
+        self._act()
+
+    # --- effects ----------------------------------------------------------------------------------------
+
+    def _act(self) -> None:
+        """Carry out what the core wants done, in its order, and arm the timer."""
+        for effect in self._machine.take_effects():
+            if type(effect) is Send:  # nearly every effect is one
+                self._send(effect)
+            else:
+                self._carry_out(effect)
+        deadline = self._machine.next_deadline()
+        if self._is_running and (self._timer is None or deadline < self._timer_at):
+            self._arm(deadline)
+
+    def _send(self, effect: Send) -> None:
+        frame = encode(effect.message)
+        for life in effect.to:
+            link = self._hub.link_to(life)
+            if link is not None:
+                link.send(frame)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Resolve(operation, outcome):
+                self._resolve(operation, outcome)
+            case Log(level, event, log_fields):
+                getattr(self._log, level)(event, **log_fields)
+            case Dial(address):
+                self._hub.dial(address)
+            case DropLink(life, reason):
+                link = self._hub.link_to(life)
+                if link is not None:
+                    link.close(reason)
+            case NewLife(life):
+                self._hub.drop_all(f"this node goes on as {life}")
+            case Admission(number, refusal):
+                admission = self._admissions.pop(number)
+                if not admission.done():
+                    admission.set_result(refusal)
+            case MembersChanged():
+                self._wake_watchers()
+            case JoinRefusedForGood(refusal, address):
+                if self._failure is not None and not self._failure.done():
+                    self._failure.set_exception(
+                        JoinRefused(f"the node at {address} refuses this one: {refusal.detail}")
+                    )
+
+    def _resolve(self, operation: int, outcome: object) -> None:
+        future = self._waiting.pop(operation)
+        if not future.done():
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        elif hasattr(outcome, "release"):
+            outcome.release()  # whoever asked has gone away meanwhile
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay = max(0.0, deadline - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._machine.tick(time.monotonic())
+        self._act()

@@ -1,0 +1,50 @@
+"""A node's numbers for `/metrics`, read from the core and the links whenever somebody asks."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from sessiond.core.copies import Role
+from sessiond.core.machine import Machine
+from sessiond.core.stats import Stats
+from sessiond.net.hub import Hub
+from sessiond.ports import Sample
+
+ROLE_NAMES = {Role.PRIMARY: "primary", Role.BACKUP: "backup", Role.QUARANTINED: "quarantined"}
+
+
+def samples_of(machine: Machine, hub: Hub) -> Iterator[Sample]:
+    """Every number of a node, as it is now."""
+    for counter in fields(Stats):
+        name = f"sessiond_{counter.name}_total"
+        yield Sample(name, "counter", counter.metadata["help"], getattr(machine.stats, counter.name), {})
+    for role, label in ROLE_NAMES.items():
+        count = machine.copies.counts[role]
+        yield Sample("sessiond_copies", "gauge", "Copies of sessions on this node.", count, {"role": label})
+    gauges = (
+        ("copies_bytes", "Encoded bytes of all copies on this node.", machine.copies.bytes),
+        (
+            "unprotected",
+            "Sessions here that have fewer backups in step than configured.",
+            machine.unprotected,
+        ),
+        ("repair_backlog", "Sessions queued for takeover or for another backup.", machine.upkeep.backlog),
+        ("directory_entries", "Sessions whose location this node knows.", len(machine.directory)),
+        ("members_alive", "Living members, this node included.", len(machine.membership.alive()) + 1),
+    )
+    for name, text, value in gauges:
+        yield Sample(f"sessiond_{name}", "gauge", text, value, {})
+    for link in hub.links():
+        peer = {"peer": link.peer.life.name}
+        counters = (
+            ("frames_sent", "Frames sent over the present link to a member.", link.frames_out),
+            ("frames_received", "Frames received over the present link from a member.", link.frames_in),
+            ("bytes_sent", "Payload bytes sent over the present link.", link.bytes_out),
+            ("bytes_received", "Payload bytes received over the present link.", link.bytes_in),
+            (
+                "writes",
+                "Writes to the socket of the present link: below frames_sent, frames shared one.",
+                link.writes,
+            ),
+        )
+        for name, text, value in counters:
+            yield Sample(f"sessiond_link_{name}_total", "counter", text, value, peer)
