@@ -11,6 +11,7 @@ is armed for the core's next deadline. Nothing is decided here.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -56,9 +57,6 @@ BOOT_ID_BYTES = 16
 OWN_FINDINGS = frozenset({RefusalCode.SELF, RefusalCode.REDUNDANT})
 """Refusals that say something about a dialed address, whichever side noticed."""
 
-DRAIN_POLL_S = 0.02
-"""How often a drain looks whether it is done."""
-
 
 class Node:
     """One member of a cluster, with the sessions it holds. See `backend.Backend` for the session operations.
@@ -98,6 +96,7 @@ class Node:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._watchers: set[asyncio.Event] = set()
+        self._drained = asyncio.Event()
         self._is_running = False
         self._failure: asyncio.Future[None] | None = None
 
@@ -159,9 +158,9 @@ class Node:
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until nothing is left here that another node could take; the number of sessions that end."""
-        deadline = time.monotonic() + timeout_s
-        while not self._machine.drained and time.monotonic() < deadline:
-            await asyncio.sleep(DRAIN_POLL_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._drained.wait()
         return self._machine.copies.counts[Role.PRIMARY]
 
     async def stop(self) -> None:
@@ -272,7 +271,8 @@ class Node:
     async def admit(self, identity: Identity, initiated_by_us: bool) -> Refusal | None:
         del initiated_by_us  # who dialed makes no difference to who may come in
         self._operations += 1
-        future = self._admissions[self._operations] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
+        self._admissions[self._operations] = future
         self._machine.admit(self._operations, identity, time.monotonic())
         self._act()
         return await future
@@ -316,6 +316,8 @@ class Node:
                 self._send(effect)
             else:
                 self._carry_out(effect)
+        if self._machine.draining and self._machine.drained:
+            self._drained.set()
         deadline = self._machine.next_deadline()
         if self._is_running and (self._timer is None or deadline < self._timer_at):
             self._arm(deadline)

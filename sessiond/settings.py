@@ -9,7 +9,7 @@ under a field is its documentation everywhere: say how to choose it and how it r
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -152,6 +152,21 @@ class Settings:
     """Least severe log line that is written."""
 
 
+MAY_BE_ZERO = frozenset(
+    {"reprotect_delay_s", "tenure_min_s", "drain_timeout_s", "absolute_timeout_s", "cookie_max_age_s"}
+)
+
+RELATIONS = (
+    ("silence_timeout_s", 4, "heartbeat_interval_s", "one lost heartbeat must not look like a death"),
+    ("silence_timeout_s", 2, "ack_timeout_s", "a slow backup is replaced before it counts as dead"),
+    ("tombstone_ttl_s", 2, "silence_timeout_s", "a session that ended must not come back"),
+    ("session_bytes_max", 1, "attribute_bytes_max", "an attribute is part of a session"),
+    ("memory_bytes_max", 1, "session_bytes_max", "a session must fit into the memory"),
+    ("link_queue_bytes_max", 1, "session_bytes_max", "a session must fit into a link's queue"),
+)
+"""The first is at least so many times the second, because …"""
+
+
 def validated(settings: Settings) -> Settings:
     """`settings`, if a node can run with them. ConfigurationError names what is wrong and the way out."""
     _check_names(settings)
@@ -261,65 +276,24 @@ def _address(option: str, text: str, *, may_listen: bool = False) -> Address:
 
 
 def _check_numbers(settings: Settings) -> None:
-    for name in (
-        "copies",
-        "ack_timeout_s",
-        "heartbeat_interval_s",
-        "connect_timeout_s",
-        "reconnect_backoff_max_s",
-        "reprotect_rate_max",
-        "request_wait_s",
-        "handoff_wait_s",
-        "touch_interval_s",
-        "idle_timeout_s",
-        "attribute_bytes_max",
-    ):
-        if getattr(settings, name) <= 0:
-            raise ConfigurationError(f"{_option(name)} must be more than 0, not {getattr(settings, name)}")
-    for name in (
-        "reprotect_delay_s",
-        "tenure_min_s",
-        "drain_timeout_s",
-        "absolute_timeout_s",
-        "cookie_max_age_s",
-    ):
-        if getattr(settings, name) < 0:
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if type(value) not in {int, float}:
+            continue
+        if value < 0 or (value == 0 and each.name not in MAY_BE_ZERO):
+            least = "0 or more" if each.name in MAY_BE_ZERO else "more than 0"
+            raise ConfigurationError(f"{_option(each.name)} must be {least}, not {value}")
+    for larger, factor, smaller, reason in RELATIONS:
+        if getattr(settings, larger) < factor * getattr(settings, smaller):
+            times = f"{factor} times " if factor > 1 else ""
             raise ConfigurationError(
-                f"{_option(name)} must not be negative, but is {getattr(settings, name)}"
+                f"{_option(larger)} {getattr(settings, larger)} must be at least {times}{_option(smaller)} "
+                f"{getattr(settings, smaller)}: {reason}"
             )
-    _at_least(
-        settings,
-        "silence_timeout_s",
-        "heartbeat_interval_s",
-        4,
-        "one lost heartbeat must not look like a death",
-    )
-    _at_least(
-        settings,
-        "silence_timeout_s",
-        "ack_timeout_s",
-        2,
-        "a slow backup is replaced before it counts as dead",
-    )
-    _at_least(settings, "tombstone_ttl_s", "silence_timeout_s", 2, "a session that ended must not come back")
-    _at_least(settings, "session_bytes_max", "attribute_bytes_max", 1, "an attribute is part of a session")
-    _at_least(settings, "memory_bytes_max", "session_bytes_max", 1, "a session must fit into the memory")
-    _at_least(
-        settings, "link_queue_bytes_max", "session_bytes_max", 1, "a session must fit into a link's queue"
-    )
     if settings.session_bytes_max > SESSION_BYTES_CEILING:
         raise ConfigurationError(
             f"--session-bytes-max must not be over {SESSION_BYTES_CEILING}, but is {settings.session_bytes_max}: "
             "a session travels between nodes in one frame"
-        )
-
-
-def _at_least(settings: Settings, larger: str, smaller: str, factor: int, reason: str) -> None:
-    if getattr(settings, larger) < factor * getattr(settings, smaller):
-        times = f"{factor} times " if factor > 1 else ""
-        raise ConfigurationError(
-            f"{_option(larger)} {getattr(settings, larger)} must be at least {times}{_option(smaller)} "
-            f"{getattr(settings, smaller)}: {reason}"
         )
 
 

@@ -21,7 +21,7 @@ def _reason(error: OSError, address: str) -> str:
         return f"the name {host} is not known here; give an address of this machine"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"another process listens there; stop it (ss -ltnp 'sport = :{port}' shows it) or take another port"
+            return f"it is in use; stop the program there (ss -ltnp 'sport = :{port}' shows it) or take another port"
         case errno.EADDRNOTAVAIL:
             return f"{host} is no address of this machine; 0.0.0.0 listens on every interface"
         case errno.EACCES:

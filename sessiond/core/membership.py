@@ -214,7 +214,7 @@ class Membership:
                 self.bury(member.life, f"silent for {silent_s:.1f} s", certain=False)
             elif (silent_s > options.silence_timeout_s / 2) != member.suspected:
                 member.suspected = not member.suspected
-                self._machine.log("info", "peer.suspected" if member.suspected else "peer.heard", node=name)
+                self._machine.log("info", "peer.suspected" if member.suspected else "peer.heard", peer=name)
                 self._machine.members_changed()
 
     # --- links --------------------------------------------------------------------------------------
@@ -277,6 +277,10 @@ class Membership:
             self._dialer.reached(address)
         elif refusal.code is RefusalCode.DEAD:
             machine.rejoin(refusal.incarnation_floor, f"declared dead by the node at {address}")
+        elif refusal.code is RefusalCode.DUPLICATE_NAME and self.joined:
+            machine.log(
+                "warning", "join.duplicate_name", address=address, detail="a newcomer has this node's name"
+            )
         elif refusal.code.is_final:
             machine.log(
                 "error", "join.refused", address=address, reason=refusal.code.value, detail=refusal.detail
@@ -305,7 +309,7 @@ class Membership:
         self._dialer.want(address, now)
         if member is not None and member.is_alive:
             self._ended(member, "it came back in another life", certain=True)
-        self._machine.log("info", "peer.met", node=life.name, incarnation=life.incarnation, address=address)
+        self._machine.log("info", "peer.met", peer=life.name, incarnation=life.incarnation, address=address)
         self._machine.members_changed()
 
     def bury(self, life: Life, why: str, *, certain: bool, left: bool = False) -> None:
@@ -314,7 +318,7 @@ class Membership:
             return
         self._dead_through[life.name] = life.incarnation
         member = self.members.get(life.name)
-        if member is not None and member.life == life and member.is_alive:
+        if member is not None and member.life.incarnation <= life.incarnation and member.is_alive:
             member.dead_at = self._machine.now
             member.left = left
             self._ended(member, why, certain=certain)
@@ -330,7 +334,7 @@ class Membership:
         machine.log(
             "info" if member.left else "warning",
             "peer.left" if member.left else "peer.dead",
-            node=name,
+            peer=name,
             incarnation=member.life.incarnation,
             why=why,
             certain=certain,
@@ -371,7 +375,7 @@ class Membership:
         waiting = self._admissions.pop(life.name, None)
         if waiting is not None:
             self._machine.log(
-                "warning", "join.duplicate_name", node=life.name, address=waiting.identity.cluster
+                "warning", "join.duplicate_name", peer=life.name, address=waiting.identity.cluster
             )
             self._answer(waiting, self._duplicate(life.name))
 
@@ -387,7 +391,7 @@ class Membership:
     def _verdict(self, identity: Identity) -> Refusal | None:
         life = identity.life
         if life.name == self._machine.life.name:
-            return self._duplicate(life.name)
+            return self._meet_namesake(identity)
         floor = self._dead_through.get(life.name, 0)
         member = self.members.get(life.name)
         if member is not None and member.life != life:
@@ -395,6 +399,13 @@ class Membership:
         if life.incarnation <= floor:
             return Refusal(RefusalCode.DEAD, f"{life} has been declared dead", floor)
         return None
+
+    def _meet_namesake(self, identity: Identity) -> Refusal:
+        """Another process has this node's name. Of the two, the one that has not joined yet is the newcomer."""
+        refusal = self._duplicate(identity.life.name)
+        if not self.joined:
+            self._machine.emit(JoinRefusedForGood(refusal, identity.cluster))
+        return refusal
 
     @staticmethod
     def _duplicate(name: str) -> Refusal:
@@ -420,6 +431,9 @@ class Membership:
             primaries=0, backups=0, unprotected=0
         ):
             self._machine.standing_changed(life)
+        if self.joined and status.joined and (before is None or not before.joined):
+            # Each may have met nodes that the other has not: two clusters may have started apart.
+            self._machine.send((life,), m.Snapshot((), last=True, roster=self.roster(), dead=()))
         self._settle_join(now)
 
     def snapshot_received(self) -> None:

@@ -161,8 +161,7 @@ class Replication:
         changed |= self._extend(copy)
         self._release_surplus(copy)
         for life, follower in leads.followers.items():
-            overdue = now - follower.sent_at > machine.options.ack_timeout_s
-            if follower.acked < copy.version and follower.released_at is None and overdue:
+            if follower.acked < copy.version and self._may_resend(follower):
                 self.send_copy(copy, life)
         if changed:
             self.announce(copy)
@@ -177,6 +176,11 @@ class Replication:
         else:
             self.repairing.setdefault(copy.key, now)
         self.progress(copy)
+
+    def _may_resend(self, follower: Follower) -> bool:
+        """Whether a member that stays should have answered by now."""
+        overdue = self._machine.now - follower.sent_at > self._machine.options.ack_timeout_s
+        return overdue and follower.released_at is None
 
     def _drop_dead(self, copy: Copy) -> bool:
         is_dead = self._machine.membership.is_dead
@@ -383,9 +387,8 @@ class Replication:
             follower = copy.leads.followers.get(life)
             if follower is None:
                 machine.send((life,), m.Locations(((key, copy.location),)))
-            elif (term != copy.term or confirm.last != copy.last) and follower.released_at is None:
-                if machine.now - follower.sent_at > machine.options.ack_timeout_s:
-                    self.send_copy(copy, life)
+            elif (term, confirm.last) != (copy.term, copy.last) and self._may_resend(follower):
+                self.send_copy(copy, life)
         elif (
             copy is not None
             and copy.role is Role.QUARANTINED
@@ -447,15 +450,15 @@ class Replication:
         machine = self._machine
         key, term = patch.key, patch.term
         copy = machine.copies.get(key)
-        if copy is not None and copy.role is Role.BACKUP and copy.term == term and copy.last == patch.base:
-            if copy.leadership is None:
-                bytes_before = copy.bytes
-                copy.apply(patch.changes, Stamp(term, patch.version), patch.write_id)
-                machine.copies.reweigh(bytes_before, copy)
-                copy.seq = max(copy.seq, patch.seq)
-                copy.accessed_at = machine.now
-                machine.stats.applied += 1
-                return None
+        fits = copy is not None and copy.role is Role.BACKUP and copy.term == term and copy.last == patch.base
+        if copy is not None and fits and copy.leadership is None:
+            bytes_before = copy.bytes
+            copy.apply(patch.changes, Stamp(term, patch.version), patch.write_id)
+            machine.copies.reweigh(bytes_before, copy)
+            copy.seq = max(copy.seq, patch.seq)
+            copy.accessed_at = machine.now
+            machine.stats.applied += 1
+            return None
         location = machine.directory.get(key)
         if location is not None and location.gone:
             return m.Locations(((key, location),))

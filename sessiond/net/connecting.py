@@ -46,30 +46,24 @@ class Connector:
             target = parse(address)
         except ValueError as error:
             raise ConnectFailed(DialFailureKind.NAME, str(error)) from error
+        failures: list[OSError] = []
         try:
             async with asyncio.timeout(self._timeout_s):
-                connected = await self._connected(target)
+                for info in await self._resolved(target):
+                    try:
+                        return await _connect(info, protocol)
+                    except OSError as error:
+                        failures.append(error)
         except TimeoutError as error:
             detail = f"no connection within {self._timeout_s:g} s"
             raise ConnectFailed(DialFailureKind.TIMEOUT, detail) from error
-        try:
-            await asyncio.get_running_loop().create_connection(lambda: protocol, sock=connected)
-        except OSError as error:
-            raise _failed([error]) from error
+        texts = dict.fromkeys(os.strerror(failure.errno or 0) for failure in failures)
+        raise ConnectFailed(_kind_of(failures), "; ".join(texts))
 
     def close(self) -> None:
         """Forget the look-ups under way."""
         for lookup in self._lookups.values():
             lookup.cancel()
-
-    async def _connected(self, target: Address) -> socket.socket:
-        failures: list[OSError] = []
-        for info in await self._resolved(target):
-            try:
-                return await _connected_socket(info)
-            except OSError as error:
-                failures.append(error)
-        raise _failed(failures)
 
     async def _resolved(self, target: Address) -> Sequence[_AddressInfo]:
         try:
@@ -98,21 +92,10 @@ async def _look_up(target: Address) -> Sequence[_AddressInfo]:
     return await asyncio.get_running_loop().getaddrinfo(*target, type=socket.SOCK_STREAM)
 
 
-async def _connected_socket(info: _AddressInfo) -> socket.socket:
-    family, kind, protocol, _, address = info
-    connecting = socket.socket(family, kind, protocol)
-    try:
-        connecting.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connecting, address)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
-
-
-def _failed(failures: list[OSError]) -> ConnectFailed:
-    texts = dict.fromkeys(os.strerror(failure.errno or 0) for failure in failures)
-    return ConnectFailed(_kind_of(failures), "; ".join(texts))
+async def _connect(info: _AddressInfo, protocol: asyncio.Protocol) -> None:
+    # Not a socket of our own: uvloop closes the number of one twice if the connection ends at once.
+    host, port = socket.getnameinfo(info[4], socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+    await asyncio.get_running_loop().create_connection(lambda: protocol, host, int(port), family=info[0])
 
 
 def _kind_of(failures: list[OSError]) -> DialFailureKind:

@@ -7,14 +7,13 @@ link means is the driver's business; the payloads are opaque here.
 
 import asyncio
 import contextlib
-import os
 import secrets as randomness
 from collections.abc import Callable, Coroutine, Sequence
-from socket import gaierror
 
 import structlog
 
 from sessiond.contract.address import parse
+from sessiond.contract.listening import listening
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.types import Life
 from sessiond.errors import ConfigurationError
@@ -72,14 +71,10 @@ class Hub:
         """
         try:
             host, port = parse(address, may_listen=True)
-            self._server = await asyncio.get_running_loop().create_server(self._accepted, host, port)
         except ValueError as error:
             raise ConfigurationError(f"--cluster: {error}") from error
-        except OSError as error:
-            reason = error.strerror if isinstance(error, gaierror) else os.strerror(error.errno or 0)
-            raise ConfigurationError(
-                f"--cluster {address}: cannot listen there: {reason}; choose another address, or stop what has this one"
-            ) from error
+        with listening("--cluster", address, ConfigurationError):
+            self._server = await asyncio.get_running_loop().create_server(self._accepted, host, port)
         bound = self._server.sockets[0].getsockname()
         return bound[0], bound[1]
 
@@ -120,8 +115,6 @@ class Hub:
         """End everything: queued frames leave within `close_timeout_s`. No event comes once this was called."""
         reason = "this node stops"
         self._is_closed = True
-        if self._server is not None:
-            self._server.close()
         for link in self._rivals.links():
             link.finish(reason)
         self.drop_all(reason)
@@ -129,12 +122,24 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._stop_listening(self._server)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.close_timeout_s):
                 await self._no_sockets.wait()
         for socket in self._sockets:
             socket.abort()
         await self._no_sockets.wait()
+
+    @staticmethod
+    async def _stop_listening(server: asyncio.Server) -> None:
+        """Close the server; what it has accepted until then is with us when this returns."""
+        for opened in server.sockets:
+            # Nothing new, for the one turn in which asyncio would lose what it has just accepted.
+            asyncio.get_running_loop().remove_reader(opened)
+        await asyncio.sleep(0)
+        server.close()
+        await asyncio.sleep(0)
 
     def check_invariants(self) -> None:
         """Raises AssertionError if the parts of the hub disagree; for tests."""
@@ -223,7 +228,11 @@ class Hub:
     async def _connect(self, address: str, connection: Connection) -> None:
         try:
             await self._connector.connect(address, connection)
-        except ConnectFailed as error:
+        except (ConnectFailed, asyncio.CancelledError) as error:
+            # Cut off between the connection and the loop's report of it: uvloop will not say that it ended.
+            self._let_go(connection)
+            if not isinstance(error, ConnectFailed):
+                raise
             connection.fail(error.kind, str(error))
 
     async def _decide(self, connection: Connection, peer: Identity) -> None:
