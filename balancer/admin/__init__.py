@@ -1,1 +1,1 @@
-"""The admin port: API, metrics, dashboard."""
+"""The admin port: dashboard, API and metrics, served by aiohttp beside the data plane."""

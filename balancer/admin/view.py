@@ -1,0 +1,39 @@
+"""The balancer as the admin port shows it: bodies of `/v1/nodes` and `/v1/events`."""
+
+from typing import Any
+
+from balancer.core.pool import Node, Pool
+from balancer.proxy.service import ProxyService
+
+
+def node_view(node: Node) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "address": str(node.address),
+        "state": node.state.value,
+        "reason": node.reason,
+        "weight": node.weight,
+        "active": node.active,
+        "requests": node.counters.requests,
+        "failures": node.counters.failures,
+        "sessions": node.sessions,
+    }
+
+
+def nodes_view(pool: Pool) -> dict[str, Any]:
+    return {"nodes": [node_view(node) for node in pool.nodes.values()]}
+
+
+def events_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
+    """The nodes, with what concerns the balancer as a whole."""
+    totals = service.totals
+    return {
+        **nodes_view(pool),
+        "totals": {
+            "requests": totals.requests,
+            "failures": totals.failures,
+            "retries": totals.retries,
+            "refused": totals.refused,
+            "active_connections": service.active_connections,
+        },
+    }
