@@ -301,9 +301,10 @@ class LookupDesk:
             lookup.empty |= {
                 life for life in answers if life not in held or held[life].role == Role.QUARANTINED
             }
-            if machine.takeover.has_ended(key, copy.term) and lookup.tries:
-                lookup.tries = 0
-                self._approach(key, copy, lookup, key in self._requests, ownerless=True)
+            if lookup.tries:
+                lookup.tries = 0  # the owner, or the arbiter, may be another one by now: ask it again
+                if machine.takeover.has_ended(key, copy.term):
+                    self._approach(key, copy, lookup, key in self._requests, ownerless=True)
             return
         backup = max(_having(held, Role.BACKUP), default=None)
         if backup is not None:

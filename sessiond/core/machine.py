@@ -27,7 +27,7 @@ from sessiond.core.forwarding import Forwarding
 from sessiond.core.identity import Identity, Refusal
 from sessiond.core.lookup import LookupDesk, Request
 from sessiond.core.membership import Membership
-from sessiond.core.options import SNAPSHOT_CHUNK, Options
+from sessiond.core.options import ATTRIBUTES_MAX, SNAPSHOT_CHUNK, Options
 from sessiond.core.replication import Replication
 from sessiond.core.stats import Stats
 from sessiond.core.takeover import Takeover
@@ -133,6 +133,8 @@ class Machine:
         )
         for part in parts:
             part.tick(now)
+        for key in [key for key in self._deferred if not self._is_moving(self.copies.get(key))]:
+            self.release_deferred(key)  # the move was called off, or another node made it
         deadlines = (part.next_deadline() for part in parts)
         self._deadline = min(deadline for deadline in deadlines if deadline is not None)
 
@@ -255,6 +257,10 @@ class Machine:
         if self.membership.joined:
             own = [(copy.key, copy.location) for copy in self.copies.values() if copy.role is Role.PRIMARY]
             self.announcements.send((life,), own)
+        # What was lost with an older link may have been all that this life's backups were waiting for.
+        for copy in self.copies.values():
+            if copy.role is Role.BACKUP and copy.term.owner == life and not copy.is_granting:
+                self.send((life,), m.Confirm(copy.key, copy.term, copy.seq, copy.last))
         self.lookup.resolve_all()
 
     def link_closed(self, life: Life, now: float) -> None:
@@ -527,10 +533,16 @@ class Machine:
 
     def _deferred_while_moving(self, copy: Copy | None, again: Callable[[], None]) -> bool:
         """A commit that meets a handoff at its end waits for it, and then follows the session."""
-        if copy is None or not (copy.is_granting or (copy.role is Role.PRIMARY and self.is_frozen(copy))):
+        if copy is None or not self._is_moving(copy):
             return False
         self._deferred.setdefault(copy.key, []).append(again)
         return True
+
+    def _is_moving(self, copy: Copy | None) -> bool:
+        """Whether a handoff is at its end, when nobody can take a write."""
+        if copy is None:
+            return False
+        return copy.is_granting or (copy.role is Role.PRIMARY and self.is_frozen(copy))
 
     def release_deferred(self, key: Key) -> None:
         """The move is over: commits that waited for it go on."""
@@ -540,6 +552,12 @@ class Machine:
     def limits_refusal(self, copy: Copy | None, changes: Mapping[str, bytes | None]) -> SessionError | None:
         """Why these changes may not be written, or None."""
         options = self.options
+        held: Mapping[str, object] = copy.attributes if copy is not None else {}
+        if len(held) + len(changes) > ATTRIBUTES_MAX and len(held.keys() | changes.keys()) > ATTRIBUTES_MAX:
+            return SessionTooLarge(
+                f"the session would have more than {ATTRIBUTES_MAX} attribute names, deleted ones included;"
+                " nothing was written: keep many small things in one attribute"
+            )
         added = 0
         for name, value in changes.items():
             if value is None:

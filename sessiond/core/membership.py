@@ -257,7 +257,8 @@ class Membership:
 
     def dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None, now: float) -> None:
         """Nobody answered at `address`, or somebody answered no. `kind` is one of `net.hub`'s."""
-        self._seeds_answered.add(address)
+        if refusal is None or not refusal.code.is_final:
+            self._seeds_answered.add(address)  # who is refused for good ends, and starts no cluster
         self._dialer.failed(address, now)
         if refusal is not None:
             self.refused(address, refusal, now)

@@ -8,6 +8,9 @@ SNAPSHOT_CHUNK = 500
 TOUCH_CHUNK = 1000
 """Sessions in one TOUCH message."""
 
+ATTRIBUTES_MAX = 4000
+"""Attribute names of a session, deleted ones too: two forks of it, merged, still fit into a frame (`codec`)."""
+
 WRITE_IDS_KEPT = 8
 """Forwarded writes a copy remembers, so that one repeated after a takeover applies once."""
 

@@ -221,6 +221,10 @@ class Replication:
     def _release_surplus(self, copy: Copy) -> None:
         machine = self._machine
         leads, wanted = copy.leads, machine.options.copies
+        for life, follower in leads.followers.items():
+            asked = follower.released_at
+            if asked is not None and machine.now - asked > machine.options.ack_timeout_s:
+                self._release(copy, life)  # it, or its answer, may have been lost
         if machine.draining or len(copy.backups) <= wanted:
             return
         in_step = [
@@ -233,13 +237,12 @@ class Replication:
         if len(in_step) < wanted:
             return
         for life in copy.backups:
-            follower = leads.followers[life]
-            asked = follower.released_at
-            if life not in in_step[:wanted] and (
-                asked is None or machine.now - asked > machine.options.ack_timeout_s
-            ):
-                follower.released_at = machine.now
-                machine.send((life,), m.Release(copy.key, copy.term, copy.seq))
+            if life not in in_step[:wanted] and leads.followers[life].released_at is None:
+                self._release(copy, life)
+
+    def _release(self, copy: Copy, life: Life) -> None:
+        copy.leads.followers[life].released_at = self._machine.now
+        self._machine.send((life,), m.Release(copy.key, copy.term, copy.seq))
 
     def announce(self, copy: Copy) -> None:
         """Tell everybody where the session lives."""

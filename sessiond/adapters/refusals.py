@@ -1,0 +1,58 @@
+"""What a visitor is answered when the session could not be opened or committed, whatever the framework.
+
+The text is the error's own: it names attributes and limits, never values or tokens.
+"""
+
+import math
+from http import HTTPStatus
+from typing import NamedTuple
+
+from sessiond.errors import ChangesUndone, Conflict, MemoryFull, SessionError, SessionGone, Unavailable
+
+RETRY_AFTER_S = 1
+"""When the visitor may try again after a refusal that passes by itself and names no time of its own."""
+
+
+class Refusal(NamedTuple):
+    """An answer in plain text; `is_fault`: the application has to change, so the log line is an error."""
+
+    status: HTTPStatus
+    text: str
+    retry_after_s: int | None = None
+    is_fault: bool = False
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        return headers
+
+    def to_bytes(self) -> bytes:
+        """The whole HTTP/1.1 answer, after which the connection is closed."""
+        body = self.text.encode()
+        headers = {**self.headers(), "Content-Length": str(len(body)), "Connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{head}\r\n".encode() + body
+
+
+def refusal_of(error: SessionError) -> Refusal:
+    """The answer for an error that ended a request: its changes are not saved (or, after Unavailable, perhaps)."""
+    text = f"{error}\n"
+    match error:
+        case Unavailable():
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, max(1, math.ceil(error.retry_after_s)))
+        case ChangesUndone() | MemoryFull():
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, RETRY_AFTER_S)
+        case Conflict() | SessionGone():
+            return Refusal(HTTPStatus.CONFLICT, text)
+        case _:
+            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, text, is_fault=True)
+
+
+def no_new_sessions(name: str) -> Refusal:
+    """The answer to a visitor without a session while the node joins or leaves."""
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{name} takes no new sessions now; another node will\n",
+        RETRY_AFTER_S,
+    )

@@ -1,0 +1,418 @@
+"""Sessions as an application sees them: a mapping for one request, and what keeps it and the node in step.
+
+A `Session` is the part of one request in a `Live`, the state that all requests of the session on this node
+share. Its life: `Sessions.attach` or `Sessions.new`; reads and writes by the application; `settle` before the
+first byte of the response; `release` if the application goes on after that (a stream, a WebSocket); `close`.
+A request that failed calls `undo` instead of `settle`.
+
+Invariant: nothing reaches the node before a commit; what a commit did not get an answer for is not considered
+saved. A session is created by the first commit that stores something, so that a visitor who stores nothing
+costs nothing.
+"""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterator, MutableMapping, Sequence, Set
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from sessiond.aliases import shared_by
+from sessiond.backend import Backend, Checkout, Elsewhere
+from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
+from sessiond.errors import ChangesUndone, Conflict, SessionGone
+from sessiond.live import ABSENT, NOTHING, Live, Snapshot
+
+NAME_BYTES_MAX = 255
+"""Longest attribute name, in UTF-8."""
+
+WARNINGS_KEPT_MAX = 1024
+"""Warnings about shared objects that are remembered, so that each is given once."""
+
+log = structlog.get_logger()
+
+
+class Sessions:
+    """All sessions that requests have open on one node."""
+
+    def __init__(self, backend: Backend, keyring: Keyring, attribute_bytes_max: int) -> None:
+        self.backend = backend
+        self.keyring = keyring
+        self.attribute_bytes_max = attribute_bytes_max
+        self._live: dict[Key, Live] = {}
+        self._warned: OrderedDict[tuple[Key, str, str], None] = OrderedDict()
+
+    def new(self) -> "Session":
+        """A session for a visitor who has none; it exists nowhere else until something is stored."""
+        return Session(self, None, None, "")
+
+    def attach(self, key: Key, token: str, route: str, checkout: Checkout) -> "Session":
+        """The session that a request has opened at the node; `close` releases the checkout.
+
+        `route`: the node that the visitor's cookie names.
+        """
+        live = self._live.get(key)
+        if live is None:
+            live = self._live[key] = Live(key, checkout)
+        else:
+            live.adopt(checkout)
+        session = Session(self, live, token, route)
+        live.views += (session,)
+        live.holders += 1
+        return session
+
+    def share(self, live: Live) -> None:
+        """Later requests of a session that was just created meet this state."""
+        if live.key is not None:
+            self._live[live.key] = live
+
+    def forget(self, live: Live) -> None:
+        """The session ended, or no request has it any more."""
+        if live.key is not None and self._live.get(live.key) is live:
+            del self._live[live.key]
+
+    def warn_of_shared_objects(self, live: Live, changed: Set[str]) -> None:
+        """Log, once a session and pair, attributes that share an object: after a takeover they would not."""
+        for first, second in shared_by(changed, live.values):
+            warning = (live.key or b"", first, second)
+            if warning in self._warned:
+                continue
+            self._warned[warning] = None
+            if len(self._warned) > WARNINGS_KEPT_MAX:
+                self._warned.popitem(last=False)
+            log.warning(
+                "session.shared_object",
+                key=live.key.hex() if live.key else None,
+                attributes=[first, second],
+                hint="after a takeover each attribute has its own copy of the object; store it in one of them",
+            )
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+
+class Stage(Enum):
+    """How far a request is."""
+
+    HELD = "held"
+    """The response has not begun; the node keeps the session here."""
+
+    BEGUN = "begun"
+    """The response has begun, and the application goes on."""
+
+    OVER = "over"
+    """The application is done, or has failed."""
+
+
+HELD, BEGUN, OVER = Stage.HELD, Stage.BEGUN, Stage.OVER
+
+
+class Session(MutableMapping[str, Any]):
+    """One visitor's session, for one request.
+
+    Values: see `sessiond.values`. Changes inside lists and dicts are noticed. Everything is committed before
+    the response begins; `save` commits earlier, or later in a stream or WebSocket.
+    """
+
+    __slots__ = ("_live", "_new", "_sessions", "ended", "route", "stage", "token", "touched", "undone")
+
+    def __init__(self, sessions: Sessions, live: Live | None, token: str | None, route: str) -> None:
+        self._sessions = sessions
+        self._live = live
+        self._new = live is None
+        self.token = token
+        """What the visitor's cookie must say; None while there is no session. A secret: never log it."""
+        self.route = route
+        """The node that the visitor's cookie with this token names; empty if he has no such cookie."""
+        self.ended = False
+        """Whether this request has invalidated the session it came with."""
+        self.stage = HELD
+        self.touched: set[str] = set()
+        self.undone: Set[str] = NOTHING
+
+    # --- for the application ----------------------------------------------------------------------------
+
+    @property
+    def new(self) -> bool:
+        """Whether the session did not exist when this request came."""
+        return self._new
+
+    @property
+    def key(self) -> str | None:
+        """The session's name inside the cluster, 32 hex digits; None before it is created. No secret: log it."""
+        key = self._shared().key
+        return None if key is None else key.hex()
+
+    @property
+    def version(self) -> int:
+        """Number of committed writes; 0 before the session is created."""
+        return self._shared().version
+
+    async def save(self, if_version: int | None = None) -> None:
+        """Commit now and wait until every backup has applied it.
+
+        With `if_version`, raise `Conflict` and write nothing if somebody wrote since that `version`. What this
+        request changed is then taken back: read again, change again, save again. Other errors leave the changes
+        in place, to be saved later or not. Raises `Conflict`, `SessionGone`, `SessionTooLarge`, `MemoryFull`,
+        `ValueNotStorable`, `Unavailable`.
+        """
+        live = self._shared()
+        if self.stage is HELD or live.key is None:
+            await self._commit(live, if_version)
+            return
+        await self._reopen(live, live.key)
+        live.holders += 1
+        try:
+            await self._commit(live, if_version)
+        finally:
+            live.leave_hold()
+
+    async def invalidate(self) -> None:
+        """End the session, on every node; afterwards this is a new and empty one. Raises `Unavailable`."""
+        live = self._shared()
+        if live.key is not None:
+            await live.turn()
+            live.begin_commit()
+            try:
+                await self._sessions.backend.invalidate(live.key)
+            finally:
+                live.end_commit()
+            self.ended = True
+        self._move_to(Live(None, Snapshot(0, {})), None)
+        self._new = True
+
+    async def rotate(self) -> None:
+        """Go on under a new token, with all attributes: call it when the visitor's rights change.
+
+        The old token is worth nothing afterwards; other requests that came with it cannot write any more.
+        Raises what `save` raises.
+        """
+        if self.stage is BEGUN:
+            raise RuntimeError(
+                "the response has begun, so the new token cannot reach the visitor; rotate before that"
+            )
+        old = self._shared()
+        if old.key is None:
+            return
+        await old.turn()
+        old.begin_commit()
+        try:
+            self._refuse_undone(old)
+            attributes = old.all_attributes(self._sessions.attribute_bytes_max)
+            token, key = self._new_token()
+            backend = self._sessions.backend
+            committed = await backend.commit(key, attributes, create=True)
+            # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
+            await backend.invalidate(old.key)
+        finally:
+            old.end_commit()
+        live = Live(key, Snapshot(committed.version, attributes))
+        for name in old.base:
+            live.values[name] = old.values[name]
+            live.base[name] = attributes.get(name)
+        live.suspects = set(old.suspects)
+        self._move_to(live, token)
+        self._sessions.share(live)
+
+    def __getitem__(self, name: str) -> Any:
+        value = (self._live or self._shared()).read(name)
+        self.touched.add(name)
+        if value is ABSENT:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = (self._live or self._shared()).read(name)
+        self.touched.add(name)
+        return default if value is ABSENT else value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
+            name = _checked(name)
+        (self._live or self._shared()).write(name, value)
+        self.touched.add(name)
+
+    def __delitem__(self, name: str) -> None:
+        live = self._shared()
+        if not live.has(name):
+            raise KeyError(name)
+        live.write(name, ABSENT)
+        self.touched.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        self.touched.add(name)
+        return self._shared().has(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._shared().names()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._shared().names())
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # two requests' sessions are two things, whatever they hold
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        if self.stage is OVER:
+            return "<Session of a request that is over>"
+        return f"<Session {self.key or 'new'} version={self.version}>"
+
+    # --- for adapters -----------------------------------------------------------------------------------
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there is no session and nobody has asked for one: nothing to settle."""
+        return self._live is None
+
+    def settle(self) -> Coroutine[Any, Any, None]:
+        """Commit what changed, or wait until what was read is safe. Raises what `save` raises."""
+        return self._commit(self._shared(), None)
+
+    def undo(self) -> None:
+        """The request failed: take back what it changed and did not save."""
+        if self._live is not None:
+            self._live.undo(self)
+
+    def release(self) -> None:
+        """The response has begun: the node may give the session away. Reads go on, and `save` opens it again."""
+        self.stage = BEGUN
+        if self._live is not None:
+            self._live.leave_hold()
+
+    def close(self) -> Sequence[str]:
+        """The request is over. Names of attributes that it changed and never saved; their changes are gone."""
+        live, begun = self._live, self.stage is BEGUN
+        self.stage = OVER
+        if live is None:
+            return ()
+        lost: Sequence[str] = ()
+        if begun and (lost := [name for name in sorted(self.touched) if live.differs(name)]):
+            live.undo(self)
+        self._leave(live, held=not begun)
+        self._live = None
+        return lost
+
+    # ----------------------------------------------------------------------------------------------------
+
+    def _shared(self) -> Live:
+        if self._live is None:
+            if self.stage is OVER:
+                raise RuntimeError(
+                    "the request that this session was given to is over; sessions do not outlive a request"
+                )
+            self._live = Live(None, Snapshot(0, {}))
+            self._live.views = (self,)
+            self._live.holders = 1
+        return self._live
+
+    async def _commit(self, live: Live, if_version: int | None) -> None:
+        # A commit of this node's other requests that we wait for writes what we have seen: it is no conflict.
+        seen = live.foreign if if_version is not None and if_version == live.version else None
+        if live.committing:
+            await live.turn()
+        if self.undone:
+            self._refuse_undone(live)
+        if seen == live.foreign:
+            if_version = live.version
+        changes = live.changes(self._sessions.attribute_bytes_max)
+        live.begin_commit()
+        try:
+            if live.key is None:
+                await self._create(live, changes, if_version)
+                return
+            committed = await self._sessions.backend.commit(live.key, changes, if_version=if_version)
+            live.committed(changes, committed.version)
+        except Conflict as conflict:
+            live.undo(self)
+            if live.key is not None:
+                # The checkout follows the copy here. Opening the session anew while we hold it would wait for a
+                # handoff that waits for us, so that is for a session which has moved.
+                if live.source.version < conflict.found:
+                    await self._reopen(live, live.key)
+                live.catch_up()
+            raise
+        except SessionGone:
+            if changes or if_version is not None:
+                raise
+            # What was read was true when the request came; that the session ended since does not make it wrong.
+        finally:
+            live.end_commit()
+        if changes and len(live.values) > 1:
+            self._sessions.warn_of_shared_objects(live, changes.keys())
+
+    async def _create(self, live: Live, changes: dict[str, bytes | None], if_version: int | None) -> None:
+        if if_version not in (None, 0):
+            raise Conflict(if_version, 0)
+        if not changes:
+            return
+        if self.stage is BEGUN:
+            raise RuntimeError(
+                "the response has begun, so a session cannot be created: its cookie travels in the response's head; "
+                "store something before that"
+            )
+        token, key = self._new_token()
+        committed = await self._sessions.backend.commit(key, changes, create=True)
+        live.key = key
+        live.committed(changes, committed.version)
+        self.token, self.route = token, ""
+        self._sessions.share(live)
+        self._sessions.warn_of_shared_objects(live, changes.keys())
+
+    async def _reopen(self, live: Live, key: Key) -> None:
+        checkout = await self._sessions.backend.open(key)
+        if checkout is None or isinstance(checkout, Elsewhere):
+            raise SessionGone("the session has ended since; nothing was written: the visitor needs a new one")
+        live.adopt(checkout)
+
+    def _refuse_undone(self, live: Live) -> None:
+        if self.undone:
+            names = sorted(self.undone)
+            live.undo(self)
+            raise ChangesUndone(names, live.version)
+
+    def _new_token(self) -> tuple[str, Key]:
+        token = self._sessions.keyring.new_token(secrets.token_bytes(RANDOM_BYTES))
+        key = self._sessions.keyring.key_of(token)
+        if key is None:
+            raise RuntimeError("the keyring does not know its own token")
+        return token, key
+
+    def _move_to(self, live: Live, token: str | None) -> None:
+        """Leave a session that has ended for its successor; its other requests stay behind and cannot write."""
+        old, held = self._shared(), self.stage is HELD
+        self._sessions.forget(old)
+        self._leave(old, held=held)
+        self._live = live
+        self.token, self.route = token, ""
+        self.touched.clear()
+        self.undone = NOTHING
+        live.views = (self,)
+        live.holders += held
+
+    def _leave(self, live: Live, *, held: bool) -> None:
+        if len(live.views) > 1:
+            live.views = tuple(view for view in live.views if view is not self)
+            if held:
+                live.leave_hold()
+        else:
+            live.views = ()
+            self._sessions.forget(live)
+            live.source.release()
+
+
+def _checked(name: object) -> str:
+    """An attribute name as an exact str, so that an enumeration's members work. Raises TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a session attribute's name is a str, not {type(name).__name__}")
+    plain = str.__str__(name)
+    if not plain:
+        raise ValueError("a session attribute's name must not be empty")
+    if len(plain.encode()) > NAME_BYTES_MAX:
+        raise ValueError(f"the session attribute name {plain[:40]!r}… is longer than {NAME_BYTES_MAX} bytes")
+    return plain

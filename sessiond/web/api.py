@@ -1,0 +1,143 @@
+"""The API port: the cluster as this node sees it, for people, programs and monitoring.
+
+Off loopback everything but ``/metrics``, ``/healthz`` and ``/readyz`` needs the bearer token of
+`api_token_file`. Errors are JSON: ``{"error": a word for programs, "message": a sentence for people}``.
+"""
+
+import hmac
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from sessiond.contract import session_id
+from sessiond.contract.address import Address
+from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.session_id import KEY_BYTES, Key
+from sessiond.ports import Sample, WebNode
+from sessiond.settings import api_token
+from sessiond.web.listener import Listener
+from sessiond.web.metrics import Metrics
+
+OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
+"""Paths for probes, which carry no token."""
+
+BODY_BYTES_MAX = 64 * 1024
+
+_HEX_KEY = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
+
+log = structlog.get_logger()
+
+
+class Api:
+    """The API port of a node. `more` gives samples besides the node's. Raises ConfigurationError for the token file."""
+
+    def __init__(self, node: WebNode, *more: Callable[[], Iterable[Sample]]) -> None:
+        self._node = node
+        self._metrics = Metrics((node.samples, *more))
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.middlewares.append(_errors_as_json)
+        self._listener = Listener(app, "--api", node.settings.api)
+        token = api_token(node.settings)
+        if token is not None and not self._listener.address.is_loopback:
+            app.middlewares.append(_token_wanted(token))
+        app.add_routes(
+            [
+                web.get("/v1/cluster", self._cluster),
+                web.get("/v1/locate/{id}", self._locate),
+                web.get("/metrics", self._metrics_text),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+            ]
+        )
+
+    @property
+    def address(self) -> Address:
+        """Where the API is served."""
+        return self._listener.address
+
+    async def start(self) -> None:
+        """Open the port. Raises ConfigurationError if it cannot be had."""
+        await self._listener.start()
+
+    async def stop(self) -> None:
+        """Close the port; nothing to do if it never started."""
+        await self._listener.stop()
+
+    async def _cluster(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._node.cluster_view().to_json())
+
+    async def _locate(self, request: web.Request) -> web.Response:
+        key = self._key_of(request.match_info["id"])
+        where = self._node.locate(key) if key is not None else None
+        if key is None or where is None:
+            raise web.HTTPNotFound(
+                text=f"{self._node.name} knows no such session: give a cookie's value, or the key's 32 hex digits"
+            )
+        return web.json_response(
+            {
+                "key": key.hex(),
+                "primary": where.primary,
+                "backups": list(where.backups),
+                "epoch": where.epoch,
+                "version": where.version,
+            }
+        )
+
+    def _key_of(self, text: str) -> Key | None:
+        if _HEX_KEY.fullmatch(text):
+            return bytes.fromhex(text)
+        found = session_id.split(text)
+        return self._node.keyring.key_of(found.token) if found is not None else None
+
+    async def _metrics_text(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        state = self._node.health().state
+        is_ready = state is MemberState.ALIVE and self._node.is_serving()
+        return web.Response(
+            text=f"{state}\n", status=HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        )
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        status, text = HTTPStatus(error.status), error.text
+        allow = error.headers.get(hdrs.ALLOW)
+    except Exception:
+        log.exception("api.failed", path=request.path)
+        status, text, allow = HTTPStatus.INTERNAL_SERVER_ERROR, "the log says why", None
+    standard = f"{status.value}: {status.phrase}"
+    message = text if text and text != standard else f"{status.phrase}: {request.method} {request.path}"
+    response = web.json_response({"error": status.name.lower(), "message": message}, status=status)
+    if allow is not None:
+        response.headers[hdrs.ALLOW] = allow
+    if status is HTTPStatus.UNAUTHORIZED:
+        response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
+    return response
+
+
+def _token_wanted(token: str) -> Middleware:
+    expected = f"Bearer {token}".encode()
+
+    @web.middleware
+    async def token_wanted(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(hdrs.AUTHORIZATION, "").encode(errors="surrogateescape")
+        if request.path not in OPEN_PATHS and not hmac.compare_digest(given, expected):
+            raise web.HTTPUnauthorized(
+                text="this needs the API token: Authorization: Bearer TOKEN, from --api-token-file"
+            )
+        return await handler(request)
+
+    return token_wanted

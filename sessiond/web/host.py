@@ -1,0 +1,128 @@
+"""Serves the hosted application on the node's `http` port: sessions, health, and an end without broken answers.
+
+``/_sessiond/…`` is the balancer's, whatever the application's routes and middlewares are; the balancer lets
+nobody else in. Everything else is the application's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Iterator
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from sessiond.adapters.aiohttp import installed_in, setup
+from sessiond.contract.address import Address
+from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.names import HEALTH_PATH, INTERNAL_PREFIX
+from sessiond.ports import Sample, WebNode
+from sessiond.web.health import health_response, health_view
+from sessiond.web.listener import Listener
+from sessiond.web.load import LoopLag, load
+
+NOTICE_MAX_S = 2.0
+"""How long a drain waits at most for the next health check. The time between the last two says whether to."""
+
+log = structlog.get_logger()
+
+
+class Host:
+    """An application on a node. `start`, serve, `drain`, `stop`."""
+
+    def __init__(self, app: web.Application, node: WebNode) -> None:
+        self._node = node
+        self._sessions = installed_in(app) or setup(app, node)
+        self._listener = Listener(app, "--http", node.settings.http)
+        self._lag = LoopLag()
+        self._asked_at: deque[float] = deque(maxlen=2)
+        self._told_draining = asyncio.Event()
+        # Before all middlewares, so that no log-in of the application answers the balancer.
+        app.middlewares.insert(0, self._gate())
+
+    @property
+    def address(self) -> Address:
+        """Where the application is served."""
+        return self._listener.address
+
+    @property
+    def in_flight(self) -> int:
+        """Requests whose answer has not begun."""
+        return self._sessions.in_flight
+
+    @property
+    def load(self) -> float:
+        """See `sessiond.web.load`."""
+        return load(self.in_flight, self._lag.seconds)
+
+    async def start(self) -> None:
+        """Start the application and open the port. Raises ConfigurationError if the port cannot be had."""
+        await self._listener.start()
+        self._lag.start()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Return when the balancer knows and every answer has begun, after `timeout_s` at the latest.
+
+        The port stays open, so that requests on their way are answered; every answer closes its connection.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._until_noticed()
+                await self._sessions.wait_idle()
+        except TimeoutError:
+            log.warning("host.drain_cut_short", in_flight=self.in_flight, timeout_s=timeout_s)
+
+    async def stop(self) -> None:
+        """Close the port, and streams that are still open; nothing to do if it never started."""
+        self._lag.stop()
+        await self._listener.stop()
+
+    def samples(self) -> Iterator[Sample]:
+        """The application port's numbers for `/metrics`."""
+        yield Sample(
+            "sessiond_http_requests_total",
+            "counter",
+            "Requests to the application port, health checks included.",
+            self._listener.requests,
+            {},
+        )
+        yield Sample(
+            "sessiond_http_in_flight", "gauge", "Requests whose answer has not begun.", self.in_flight, {}
+        )
+        yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load, {})
+
+    async def _until_noticed(self) -> None:
+        """Wait for a health check that hears of the drain, if somebody asks regularly."""
+        if len(self._asked_at) < 2:
+            return
+        earlier, last = self._asked_at
+        overdue_at = last + 2 * (last - earlier)
+        wait_s = min(NOTICE_MAX_S, overdue_at - asyncio.get_running_loop().time())
+        if wait_s <= 0:
+            return
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._told_draining.wait()
+        except TimeoutError:
+            log.warning("host.drain_unnoticed", waited_s=round(wait_s, 3))
+
+    def _gate(self) -> Middleware:
+        # No coroutine of its own: it costs every request.
+        @web.middleware
+        def gate(request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse]:
+            if request.path.startswith(INTERNAL_PREFIX):
+                return self._internal(request)
+            return handler(request)
+
+        return gate
+
+    async def _internal(self, request: web.Request) -> web.StreamResponse:
+        if request.path != HEALTH_PATH:
+            raise web.HTTPNotFound
+        if request.method not in {"GET", "HEAD"}:
+            raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
+        self._asked_at.append(asyncio.get_running_loop().time())
+        view = health_view(self._node, self.load)
+        if view.state is MemberState.DRAINING:
+            self._told_draining.set()
+        return health_response(view, serving=self._node.is_serving())

@@ -1,0 +1,514 @@
+"""Sessions in an aiohttp application: who gets which, what is answered, and when nothing is kept."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
+from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.session_id import Keyring
+from sessiond.errors import Conflict, MemoryFull, Unavailable
+from sessiond.settings import Settings
+from sessiond.values import decode, encode
+from tests.support.fake_backend import FakeNode
+from tests.support.wire import Answer, connect, cookies_set, fetch, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")
+
+
+class Site:
+    """An application with sessions, served; a handler is a function of request and session."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self.node = node
+        self.app = web.Application()
+        self.adapter: Adapter = setup(self.app, node)
+        self.port = 0
+
+    def route(self, handler, path: str = "/", method: str = "*") -> None:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return (await handler(request, await get_session(request))) or web.Response(text="done")
+
+        self.app.router.add_route(method, path, handle)
+
+    async def fetch(self, path: str = "/", cookie: str | None = None, **more) -> Answer:
+        if cookie is not None:
+            more["Cookie"] = f"SESSIONID={cookie}"
+        return await fetch(self.port, path, **more)
+
+
+@pytest.fixture
+def node() -> FakeNode:
+    return FakeNode()
+
+
+@pytest.fixture
+async def site(node):
+    """Made with its routes by the test, which then awaits `start`."""
+    site = Site(node)
+    stack = []
+
+    async def start() -> None:
+        server = serving(site.app)
+        site.port = await server.__aenter__()
+        stack.append(server)
+
+    site.start = start
+    yield site
+    for server in stack:
+        await server.__aexit__(None, None, None)
+    assert node.holds == 0
+    assert len(site.adapter.sessions) == 0
+    assert site.adapter.in_flight == 0
+
+
+async def count(_request: web.Request, session) -> web.Response:
+    session["n"] = session.get("n", 0) + 1
+    return web.json_response({"n": session["n"], "new": session.new})
+
+
+async def nothing(_request: web.Request, _session) -> None: ...
+
+
+# --- whose session ------------------------------------------------------------------------------------------
+
+
+async def test_a_visitor_comes_back_to_his_session(site):
+    site.route(count)
+    await site.start()
+    first = await site.fetch()
+    cookie = cookies_set(first)["SESSIONID"]
+    second = await site.fetch(cookie=cookie)
+    assert (first.text, second.text) == ('{"n": 1, "new": true}', '{"n": 2, "new": false}')
+    assert second.all("Set-Cookie") == []
+
+
+async def test_a_visitor_who_stores_nothing_gets_no_cookie(site, node):
+    site.route(nothing)
+    await site.start()
+    assert (await site.fetch()).all("Set-Cookie") == []
+    assert node.stored == {}
+
+
+@pytest.mark.parametrize("case", ["dead", "forged", "foreign", "malformed"])
+async def test_an_id_that_names_no_session_never_becomes_one(site, node, case):
+    site.route(count)
+    await site.start()
+    foreign = Keyring([b"fedcba9876543210"], "default").new_token(b"a" * 16)
+    live, _ = node.new_session()
+    token = {
+        "dead": node.keyring.new_token(b"x" * 16),
+        "forged": live[:-2] + ("AA" if live[-2:] != "AA" else "BB"),
+        "foreign": foreign,
+        "malformed": "../../etc/passwd; SESSIONID=\\",
+    }[case]
+    answer = await site.fetch(cookie=f"{token}.node1")
+    assert answer.text == '{"n": 1, "new": true}'
+    fresh = cookies_set(answer)["SESSIONID"].partition(".")[0]
+    assert fresh not in (token, live)
+    assert node.keyring.key_of(fresh) in node.stored
+
+
+async def test_of_several_cookies_the_first_that_verifies_counts(site, node):
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    answer = await site.fetch(Cookie=f"SESSIONID=junk.node1; a=b; SESSIONID={token}.node1")
+    assert answer.text == '{"n": 6, "new": false}'
+
+
+async def test_a_session_that_moved_here_gets_this_nodes_suffix_and_keeps_its_token(site, node):
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    answer = await site.fetch(cookie=f"{token}.node9")
+    assert cookies_set(answer) == {"SESSIONID": f"{token}.node1"}
+
+
+async def test_a_request_that_can_be_replayed_is_referred_to_the_owner(site, node):
+    ran = []
+
+    async def handler(_request, _session) -> None:
+        ran.append(1)
+
+    site.route(handler)
+    await site.start()
+    token, key = node.new_session()
+    node.owners[key] = "node2"
+    answer = await site.fetch(cookie=f"{token}.node2", X_Sessiond_Replay="1")
+    assert (answer.status, answer.header("X-Sessiond-Owner")) == (421, "node2")
+    assert not ran
+    for header in ({}, {"X_Sessiond_Replay": "0"}):
+        assert (await site.fetch(cookie=f"{token}.node2", **header)).status == 200
+
+
+async def test_the_session_is_opened_before_the_handler_runs(site, node):
+    site.route(nothing)
+    await site.start()
+    token, _ = node.new_session()
+    node.open_error = Unavailable("the primary is not reachable", retry_after_s=1)
+    answer = await site.fetch(cookie=f"{token}.node1")
+    assert (answer.status, answer.header("Retry-After")) == (503, "1")
+    assert answer.text == "the primary is not reachable\n"
+    assert (await site.fetch()).status == 200
+
+
+async def test_a_session_that_has_to_be_waited_for_is_opened_all_the_same(site, node):
+    site.route(count)
+    await site.start()
+    node.opens_at_once = False
+    token, _ = node.new_session(n=encode("n", 5))
+    assert (await site.fetch(cookie=f"{token}.node1")).text == '{"n": 6, "new": false}'
+
+
+# --- the cookie ---------------------------------------------------------------------------------------------
+
+
+async def test_logging_out_clears_the_cookie_and_logging_in_again_sets_another(site, node):
+    async def logout(_request, session) -> None:
+        await session.invalidate()
+
+    async def switch(_request, session) -> None:
+        await session.invalidate()
+        session["user"] = "Ada"
+
+    site.route(logout, "/logout")
+    site.route(switch, "/switch")
+    await site.start()
+    token, _ = node.new_session()
+    answer = await site.fetch("/logout", cookie=f"{token}.node1")
+    assert answer.header("Set-Cookie") == "SESSIONID=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"
+    assert (await site.fetch("/logout")).all("Set-Cookie") == []
+    token, _ = node.new_session()
+    answer = await site.fetch("/switch", cookie=f"{token}.node1")
+    assert cookies_set(answer)["SESSIONID"].partition(".")[0] not in ("", token)
+
+
+async def test_rotation_sets_the_new_token(site, node):
+    async def login(_request, session) -> None:
+        session["user"] = "Ada"
+        await session.rotate()
+
+    site.route(login)
+    await site.start()
+    token, key = node.new_session(n=encode("n", 5))
+    fresh, _, route = cookies_set(await site.fetch(cookie=f"{token}.node1"))["SESSIONID"].partition(".")
+    assert fresh != token
+    assert route == "node1"
+    assert key not in node.stored
+    assert set(node.stored[node.keyring.key_of(fresh)].attributes) == {"n", "user"}
+
+
+async def test_the_cookie_is_set_on_the_response_that_leaves_whoever_made_it(site):
+    @web.middleware
+    async def error_pages(request, handler):
+        try:
+            return await handler(request)
+        except web.HTTPNotFound:
+            return web.Response(status=404, text="a nicer page")
+
+    async def handler(_request, session) -> None:
+        session["n"] = 1
+        raise web.HTTPNotFound
+
+    site.route(handler)
+    site.app.middlewares.insert(0, error_pages)
+    await site.start()
+    answer = await site.fetch()
+    assert answer.text == "a nicer page"
+    assert "SESSIONID" in cookies_set(answer)
+
+
+# --- what is kept -------------------------------------------------------------------------------------------
+
+
+async def test_a_raised_answer_commits(site, node):
+    async def handler(_request, session) -> None:
+        session["n"] = 1
+        raise web.HTTPSeeOther("/next")
+
+    site.route(handler)
+    await site.start()
+    answer = await site.fetch()
+    assert (answer.status, answer.header("Location")) == (303, "/next")
+    assert len(node.stored) == 1
+    assert "SESSIONID" in cookies_set(answer)
+
+
+async def test_an_exception_keeps_nothing(site, node):
+    async def handler(_request, session) -> None:
+        session["n"] = 99
+        raise ValueError("a bug")
+
+    site.route(handler, "/bug")
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    assert (await site.fetch("/bug", cookie=f"{token}.node1")).status == 500
+    assert (await site.fetch("/bug")).status == 500
+    assert node.committed == []
+    assert (await site.fetch(cookie=f"{token}.node1")).text == '{"n": 6, "new": false}'
+
+
+async def test_what_was_saved_before_an_exception_is_kept_and_the_visitor_learns_his_id(site, node):
+    async def handler(_request, session) -> None:
+        session["n"] = 1
+        await session.save()
+        session["n"] = 2
+        raise ValueError("a bug")
+
+    site.route(handler)
+    await site.start()
+    answer = await site.fetch()
+    assert answer.status == 500
+    token = cookies_set(answer)["SESSIONID"].partition(".")[0]
+    assert decode(node.stored[node.keyring.key_of(token)].attributes["n"]) == 1
+
+
+async def test_a_route_that_does_not_exist_is_still_a_404(site, node):
+    await site.start()
+    token, _ = node.new_session()
+    for cookie in (None, f"{token}.node9"):
+        assert (await site.fetch("/none", cookie=cookie)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ([object()], "cart[0] holds a object, which has no encoding"),
+        ("x" * 2000, "'cart' encodes to 2003 bytes, more than attribute_bytes_max (1000)"),
+    ],
+)
+async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(value, part):
+    node = FakeNode(Settings(attribute_bytes_max=1000))
+    site = Site(node)
+
+    async def bad(_request, session) -> None:
+        session["n"] = 99
+        session["cart"] = value
+
+    site.route(bad, "/bad")
+    site.route(count)
+    token, _ = node.new_session(n=encode("n", 5))
+    with capture_logs() as logs:
+        async with serving(site.app) as site.port:
+            answer = await site.fetch("/bad", cookie=f"{token}.node1")
+            after = await site.fetch(cookie=f"{token}.node1")
+    assert answer.status == 500
+    assert part in answer.text
+    assert "nothing was written" in answer.text
+    assert after.text == '{"n": 6, "new": false}'
+    line = next(line for line in logs if line["event"] == "session.refused")
+    assert part in line["reason"]
+    assert line["log_level"] == "error"
+    assert token not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry"),
+    [
+        (Conflict(1, 2), 409, None),
+        (Unavailable("no answer", 4), 503, "4"),
+        (MemoryFull("full"), 503, "1"),
+    ],
+)
+async def test_a_session_error_that_the_handler_lets_through_has_an_answer(site, node, error, status, retry):
+    async def handler(_request, session) -> None:
+        session["n"] = 99
+        raise error
+
+    site.route(handler)
+    await site.start()
+    answer = await site.fetch()
+    assert (answer.status, answer.header("Retry-After")) == (status, retry)
+    assert answer.text == f"{error}\n"
+    assert node.stored == {}
+
+
+async def test_a_write_to_a_session_that_ended_meanwhile_is_a_conflict(site, node):
+    async def handler(_request, session) -> None:
+        node.stored.clear()
+        session["n"] = 1
+
+    site.route(handler)
+    await site.start()
+    token, _ = node.new_session()
+    answer = await site.fetch(cookie=f"{token}.node1")
+    node.stored.clear()
+    assert answer.status == 409
+
+
+async def test_changes_after_the_head_are_lost_unless_saved_and_the_log_says_so(site, node):
+    async def handler(request, session) -> web.StreamResponse:
+        session["n"] = 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        session["n"] = 2
+        await session.save()
+        session["n"] = 3
+        await response.write_eof()
+        return response
+
+    site.route(handler)
+    await site.start()
+    with capture_logs() as logs:
+        answer = await site.fetch()
+    token = cookies_set(answer)["SESSIONID"].partition(".")[0]
+    assert decode(node.stored[node.keyring.key_of(token)].attributes["n"]) == 2
+    assert [(line["event"], line["attributes"]) for line in logs] == [("session.changes_lost", ["n"])]
+
+
+async def test_a_long_stream_does_not_hold_the_session(site, node):
+    streaming, end = asyncio.Event(), asyncio.Event()
+
+    async def handler(request, session) -> web.StreamResponse:
+        session.get("n")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        streaming.set()
+        await end.wait()
+        await response.write_eof()
+        return response
+
+    site.route(handler)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    async with connect(site.port) as wire:
+        wire.send(Cookie=f"SESSIONID={token}.node1")
+        await streaming.wait()
+        assert node.holds == 0
+        assert site.adapter.in_flight == 0
+        end.set()
+        await wire.answer()
+
+
+# --- without a session --------------------------------------------------------------------------------------
+
+
+async def test_a_handler_without_a_session_opens_none_and_is_told_so_if_it_asks(site, node):
+    asked = []
+
+    @without_session
+    async def apart(request: web.Request) -> web.Response:
+        with pytest.raises(RuntimeError, match="without_session"):
+            await get_session(request)
+        asked.append(1)
+        return web.Response()
+
+    @without_session
+    class Page(web.View):
+        async def get(self) -> web.Response:
+            return web.Response(text="a view")
+
+    site.app.router.add_get("/", apart)
+    site.app.router.add_view("/view", Page)
+    await site.start()
+    node.open_error = Unavailable("never asked")
+    token, _ = node.new_session()
+    answer = await site.fetch(cookie=f"{token}.node9")
+    assert (answer.status, answer.all("Set-Cookie"), asked) == (200, [], [1])
+    assert (await site.fetch("/view", cookie=f"{token}.node9")).text == "a view"
+
+
+async def test_an_application_without_setup_is_told_what_to_do():
+    async def handler(request: web.Request) -> web.Response:
+        with pytest.raises(RuntimeError, match="setup"):
+            await get_session(request)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    async with serving(app) as port:
+        assert (await fetch(port)).status == 200
+
+
+def test_setup_is_done_once(node):
+    app = web.Application()
+    setup(app, node)
+    with pytest.raises(RuntimeError, match="once"):
+        setup(app, node)
+
+
+async def test_sub_applications_and_their_middlewares_have_the_session(site):
+    seen = []
+
+    @web.middleware
+    async def look(request, handler):
+        seen.append((await get_session(request)).get("n"))
+        return await handler(request)
+
+    async def handler(request: web.Request) -> web.Response:
+        session = await get_session(request)
+        session["n"] = 7
+        return web.Response()
+
+    inner = web.Application(middlewares=[look])
+    inner.router.add_get("/page", handler)
+    site.app.add_subapp("/inner", inner)
+    await site.start()
+    cookie = cookies_set(await site.fetch("/inner/page"))["SESSIONID"]
+    await site.fetch("/inner/page", cookie=cookie)
+    assert seen == [None, 7]
+
+
+# --- joining and draining -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["joining", "draining"])
+async def test_while_no_session_can_begin_here_visitors_without_one_are_sent_elsewhere(site, node, case):
+    site.route(count)
+    await site.start()
+    if case == "joining":
+        node.serving = False
+    else:
+        node.state = MemberState.DRAINING
+    answer = await site.fetch()
+    assert answer.status == 503
+    assert answer.header("Retry-After") == "1"
+    assert answer.header("Connection") == "close"
+    assert node.stored == {}
+
+
+async def test_a_draining_node_serves_the_sessions_it_has_and_closes_their_connections(site, node):
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    node.state = MemberState.DRAINING
+    async with connect(site.port) as wire:
+        answer = await wire.get(Cookie=f"SESSIONID={token}.node1")
+        assert answer.text == '{"n": 6, "new": false}'
+        assert answer.header("Connection") == "close"
+        assert await wire.is_closed()
+
+
+async def test_a_joining_node_answers_503_to_a_visitor_with_a_session(site, node):
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session()
+    node.serving = False
+    assert (await site.fetch(cookie=f"{token}.node1")).status == 503
+
+
+async def test_connections_stay_open_otherwise(site):
+    site.route(count)
+    await site.start()
+    async with connect(site.port) as wire:
+        for _ in range(3):
+            assert (await wire.get()).header("Connection") is None
+
+
+async def test_the_adapter_knows_when_no_answer_is_outstanding(site, node):
+    site.route(count)
+    await site.start()
+    async with connect(site.port) as wire:
+        with node.held():
+            wire.send()
+            await node.until_waiting()
+            idle = asyncio.create_task(site.adapter.wait_idle())
+            await asyncio.sleep(0)
+            assert (site.adapter.in_flight, idle.done()) == (1, False)
+        await wire.answer()
+        async with asyncio.timeout(10):
+            await idle
