@@ -7,7 +7,6 @@ from typing import Annotated
 import structlog
 from cyclopts import Parameter
 
-import sessiond
 from sessiond import daemon
 from sessiond.contract import logs
 from sessiond.contract.configuration import FLATTENED, ConfigFile, command_line, invoke, unknown_variables
@@ -21,7 +20,7 @@ REFUSALS = (ConfigurationError, JoinRefused)
 
 DEFAULTS = Settings()
 
-app = command_line(PROGRAM, Settings, summary=sessiond.__doc__)
+app = command_line(PROGRAM, Settings, summary="Run and ask nodes: web sessions that survive the death of a server.")
 
 
 @app.command

@@ -16,6 +16,9 @@ from sessiond.contract.session_id import Key
 from sessiond.errors import SessionTooLarge, ValueNotReadable
 from sessiond.values import SCALARS, decode, encode
 
+NAME_BYTES_MAX = 255
+"""Longest attribute name, in UTF-8."""
+
 ABSENT: Any = object()
 """In `Live.values`: the attribute was deleted."""
 
@@ -280,3 +283,15 @@ class Live:
         if self.idle is not None:
             self.idle.set()
             self.idle = None
+
+
+def checked_name(name: object) -> str:
+    """An attribute name as an exact str, so that an enumeration's members work. Raises TypeError, ValueError."""
+    if not isinstance(name, str):
+        raise TypeError(f"a session attribute's name is a str, not {type(name).__name__}")
+    plain = str.__str__(name)
+    if not plain:
+        raise ValueError("a session attribute's name must not be empty")
+    if len(plain.encode()) > NAME_BYTES_MAX:
+        raise ValueError(f"the session attribute name {plain[:40]!r}… is longer than {NAME_BYTES_MAX} bytes")
+    return plain

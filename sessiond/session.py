@@ -22,10 +22,7 @@ from sessiond.aliases import shared_by
 from sessiond.backend import Backend, Checkout, Elsewhere
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
-from sessiond.live import ABSENT, NOTHING, Live, Snapshot
-
-NAME_BYTES_MAX = 255
-"""Longest attribute name, in UTF-8."""
+from sessiond.live import ABSENT, NAME_BYTES_MAX, NOTHING, Live, Snapshot, checked_name
 
 WARNINGS_KEPT_MAX = 1024
 """Warnings about shared objects that are remembered, so that each is given once."""
@@ -93,16 +90,11 @@ class Sessions:
 
 
 class Stage(Enum):
-    """How far a request is."""
+    """How far a request is: its response has not begun; it has, and the application goes on; it is done."""
 
     HELD = "held"
-    """The response has not begun; the node keeps the session here."""
-
     BEGUN = "begun"
-    """The response has begun, and the application goes on."""
-
     OVER = "over"
-    """The application is done, or has failed."""
 
 
 HELD, BEGUN, OVER = Stage.HELD, Stage.BEGUN, Stage.OVER
@@ -229,7 +221,7 @@ class Session(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
-            name = _checked(name)
+            name = checked_name(name)
         (self._live or self._shared()).write(name, value)
         self.touched.add(name)
 
@@ -404,15 +396,3 @@ class Session(MutableMapping[str, Any]):
             live.views = ()
             self._sessions.forget(live)
             live.source.release()
-
-
-def _checked(name: object) -> str:
-    """An attribute name as an exact str, so that an enumeration's members work. Raises TypeError, ValueError."""
-    if not isinstance(name, str):
-        raise TypeError(f"a session attribute's name is a str, not {type(name).__name__}")
-    plain = str.__str__(name)
-    if not plain:
-        raise ValueError("a session attribute's name must not be empty")
-    if len(plain.encode()) > NAME_BYTES_MAX:
-        raise ValueError(f"the session attribute name {plain[:40]!r}… is longer than {NAME_BYTES_MAX} bytes")
-    return plain

@@ -56,7 +56,8 @@ class Expiry:
                 continue
             deadline = self.deadline(copy)
             if deadline <= now and copy.leads.in_flight:
-                deadline = now + IN_USE_RETRY_S
+                self._machine.replication.touch(copy)  # its backups must not take it for idle either
+                deadline = max(self.deadline(copy), now + IN_USE_RETRY_S)
             if deadline > now:
                 heapq.heappush(self._heap, (deadline, key))
                 continue

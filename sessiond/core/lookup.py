@@ -226,7 +226,9 @@ class LookupDesk:
 
     def _upkeep_wants(self, copy: Copy | None) -> bool:
         """Whether the lookup goes on though no request waits: the session has lost its primary."""
-        return copy is not None and copy.role is not Role.PRIMARY
+        if copy is None or copy.role is Role.PRIMARY:
+            return False
+        return copy.role is Role.QUARANTINED or self._machine.takeover.has_ended(copy.key, copy.term)
 
     def _refer_requests(self, key: Key, owner: Life) -> None:
         """The primary lives: requests that can still be sent elsewhere go there (against ping-pong)."""

@@ -260,8 +260,10 @@ class Replication:
         followers = leads.followers
         while pending:
             version = pending[0].version
-            for follower in followers.values():
+            for life, follower in followers.items():
                 if follower.acked < version:
+                    if machine.membership.is_dead(life):
+                        self.maintain(copy)  # it died before this write, and its turn had not come yet
                     return
             if not followers and machine.options.copies and self._candidates(copy):
                 self.repairing.setdefault(copy.key, machine.now)
@@ -399,7 +401,7 @@ class Replication:
             and term.owner == machine.life
         ):
             machine.send((life,), m.Resigned(key, term))
-        elif copy is None and term.owner == machine.life:
+        elif term.owner == machine.life and (copy is None or copy.term < term):
             machine.send((life,), machine.takeover.claim(key, 0))  # a grant that never arrived
         elif location is not None and (location.term, location.seq) > (term, confirm.seq):
             machine.send((life,), m.Locations(((key, location),)))

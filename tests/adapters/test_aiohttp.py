@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.session_id import Keyring
-from sessiond.errors import Conflict, MemoryFull, Unavailable
+from sessiond.errors import ChangesUndone, Conflict, MemoryFull, Unavailable
 from sessiond.settings import Settings
 from sessiond.values import decode, encode
 from tests.support.fake_backend import FakeNode
@@ -312,6 +312,7 @@ async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(val
         (Conflict(1, 2), 409, None),
         (Unavailable("no answer", 4), 503, "4"),
         (MemoryFull("full"), 503, "1"),
+        (ChangesUndone(["cart"], 3), 503, "1"),
     ],
 )
 async def test_a_session_error_that_the_handler_lets_through_has_an_answer(site, node, error, status, retry):
