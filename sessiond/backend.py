@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sessiond.contract.session_id import Key
 
@@ -17,8 +17,7 @@ class Elsewhere:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """`version` after the write; `protected` is False if no other node could take a copy."""
 
     version: int

@@ -20,7 +20,9 @@ REFUSALS = (ConfigurationError, JoinRefused)
 
 DEFAULTS = Settings()
 
-app = command_line(PROGRAM, Settings, summary="Run and ask nodes: web sessions that survive the death of a server.")
+app = command_line(
+    PROGRAM, Settings, summary="Run and ask nodes: web sessions that survive the death of a server."
+)
 
 
 @app.command

@@ -241,21 +241,25 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     46: (m.OfferOk, (_key,)),
 }
 _NUMBERS: dict[type, int] = {kind: number for number, (kind, _) in _SHAPES.items()}
-_WITH_COPY = (m.Put, m.Grant, m.Offer)
+_WITH_COPY = frozenset({m.Put, m.Grant, m.Offer})
+PATCH = _NUMBERS[m.Patch]
+PATCH_FIELDS = len(m.Patch._fields)
 assert set(_NUMBERS) == set(get_args(m.Message)), "every kind of message needs a number"
+
+
+# One packer for all frames: making one costs as much as packing a small message.
+_pack: Callable[[Any], bytes] = msgpack.Packer().pack
 
 
 def encode(message: m.Message) -> bytes:
     """The frame of a message. Raises CodecError if it is longer than a frame may be."""
-    if isinstance(message, _WITH_COPY):
-        fields: tuple[Any, ...] = (*message[:-1], _pack_copy_data(message.data))
-    else:
-        fields = message
-    frame: bytes = msgpack.packb((_NUMBERS[type(message)], *fields))
+    kind = type(message)
+    fields: tuple[Any, ...] = message
+    if kind in _WITH_COPY:
+        fields = (*fields[:-1], _pack_copy_data(fields[-1]))
+    frame = _pack((_NUMBERS[kind], *fields))
     if len(frame) > FRAME_BYTES_MAX:
-        raise CodecError(
-            f"a {type(message).__name__} of {len(frame)} bytes is over the limit of {FRAME_BYTES_MAX}"
-        )
+        raise CodecError(f"a {kind.__name__} of {len(frame)} bytes is over the limit of {FRAME_BYTES_MAX}")
     return frame
 
 
@@ -277,15 +281,40 @@ def decode(frame: bytes) -> m.Message:
     if type(raw) is not tuple or not raw:
         raise _fail("a message", raw)
     try:
+        return _usual_patch(raw) or _checked(raw)
+    except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
+        raise CodecError(f"a message does not have its shape: {error}") from error
+
+
+def _usual_patch(raw: tuple[Any, ...]) -> m.Patch | None:
+    """A write of the kind that makes up nearly all traffic, checked in one go: half the cost of `_checked`.
+
+    None for anything else, right or wrong: `_checked` accepts it or says what is wrong.
+    """
+    if raw[0] != PATCH or len(raw) != PATCH_FIELDS + 1:
+        return None
+    _, key, term, seq, base_term, base_version, version, changes, write_id = raw
+    known = _terms.get(term)
+    if (
+        known is None
+        or not (type(key) is bytes and len(key) == KEY_BYTES)
+        or not (type(seq) is type(base_version) is type(version) is int)
+        or not (0 <= seq <= INTEGER_MAX and 0 <= base_version <= INTEGER_MAX and 0 <= version <= INTEGER_MAX)
+        or not (base_term is None and write_id is None and type(changes) is dict)
+    ):
+        return None
+    return m.Patch(key, known, seq, None, base_version, version, _changes(changes), None)
+
+
+def _checked(raw: tuple[Any, ...]) -> m.Message:
+    """The message, every field of which has been checked by itself."""
+    try:
         kind, checks = _SHAPES[raw[0]]
     except (KeyError, TypeError):
         raise CodecError(f"no message has the number {raw[0]!r}") from None
     if len(raw) != len(checks) + 1:
         raise CodecError(f"{kind.__name__} has {len(checks)} fields, not {len(raw) - 1}")
-    try:
-        message: m.Message = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
-    except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
-        raise CodecError(f"{kind.__name__} does not have its shape: {error}") from error
+    message: m.Message = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
     return message
 
 

@@ -114,10 +114,8 @@ class Machine:
     def receive(self, peer: Life, message: m.Message, now: float) -> None:
         """A message came by the link to `peer`."""
         self.now = now
-        if self.membership.is_dead(peer):
-            return  # refused; its next handshake tells it so
-        self.membership.heard(peer, now)
-        self._handlers[type(message)](peer, message)
+        if self.membership.heard(peer, now):  # else its next handshake tells it that it was buried
+            self._handlers[type(message)](peer, message)
 
     def tick(self, now: float) -> None:
         """Do what time asks for. Early and repeated calls do no harm."""
@@ -133,8 +131,10 @@ class Machine:
         )
         for part in parts:
             part.tick(now)
-        for key in [key for key in self._deferred if not self._is_moving(self.copies.get(key))]:
-            self.release_deferred(key)  # the move was called off, or another node made it
+        for key in list(self._deferred):
+            copy = self.copies.get(key)
+            if copy is None or not self._is_moving(copy):
+                self.release_deferred(key)  # the move was called off, or another node made it
         deadlines = (part.next_deadline() for part in parts)
         self._deadline = min(deadline for deadline in deadlines if deadline is not None)
 
@@ -489,9 +489,8 @@ class Machine:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
         self.now = now
         copy = self.copies.get(key)
-        if self._deferred_while_moving(
-            copy, lambda: self.commit(operation, key, changes, if_version, self.now)
-        ):
+        if copy is not None and self._is_moving(copy):
+            self._defer(key, lambda: self.commit(operation, key, changes, if_version, self.now))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             self.forwarding.forward(operation, key, changes, if_version, invalidate=False)
@@ -520,7 +519,8 @@ class Machine:
         """End a session for good; resolved with None or an error."""
         self.now = now
         copy = self.copies.get(key)
-        if self._deferred_while_moving(copy, lambda: self.invalidate(operation, key, self.now)):
+        if copy is not None and self._is_moving(copy):
+            self._defer(key, lambda: self.invalidate(operation, key, self.now))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             self.forwarding.forward(operation, key, {}, None, invalidate=True)
@@ -531,18 +531,16 @@ class Machine:
             self.replication.begin_tombstone(copy, Pending(operation, 0))
         self.due(now + self.options.ack_timeout_s)
 
-    def _deferred_while_moving(self, copy: Copy | None, again: Callable[[], None]) -> bool:
-        """A commit that meets a handoff at its end waits for it, and then follows the session."""
-        if copy is None or not self._is_moving(copy):
-            return False
-        self._deferred.setdefault(copy.key, []).append(again)
-        return True
-
-    def _is_moving(self, copy: Copy | None) -> bool:
+    def _is_moving(self, copy: Copy) -> bool:
         """Whether a handoff is at its end, when nobody can take a write."""
-        if copy is None:
+        leads = copy.leadership
+        if leads is None:
             return False
-        return copy.is_granting or (copy.role is Role.PRIMARY and self.is_frozen(copy))
+        return leads.grant is not None or (leads.handoff is not None and self.is_frozen(copy))
+
+    def _defer(self, key: Key, again: Callable[[], None]) -> None:
+        """A commit that meets a handoff at its end waits for it, and then follows the session."""
+        self._deferred.setdefault(key, []).append(again)
 
     def release_deferred(self, key: Key) -> None:
         """The move is over: commits that waited for it go on."""

@@ -219,10 +219,13 @@ class Membership:
 
     # --- links --------------------------------------------------------------------------------------
 
-    def heard(self, life: Life, now: float) -> None:
+    def heard(self, life: Life, now: float) -> bool:
+        """Note a sign of life; False if this life is refused, because it is over."""
         member = self.members.get(life.name)
-        if member is not None and member.life == life:
-            member.heard_at = now
+        if member is None or member.life != life or member.dead_at is not None:
+            return False
+        member.heard_at = now
+        return True
 
     def link_opened(self, identity: Identity, now: float) -> None:
         """A link to this life exists, in place of an older one if there was one."""

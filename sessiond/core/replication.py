@@ -455,8 +455,13 @@ class Replication:
         machine = self._machine
         key, term = patch.key, patch.term
         copy = machine.copies.get(key)
-        fits = copy is not None and copy.role is Role.BACKUP and copy.term == term and copy.last == patch.base
-        if copy is not None and fits and copy.leadership is None:
+        if (
+            copy is not None
+            and copy.role is Role.BACKUP
+            and copy.term == term
+            and copy.last == (patch.base_term or term, patch.base_version)
+            and copy.leadership is None
+        ):
             bytes_before = copy.bytes
             copy.apply(patch.changes, Stamp(term, patch.version), patch.write_id)
             machine.copies.reweigh(bytes_before, copy)
