@@ -50,7 +50,8 @@ class Forwarding:
         """Send a commit to the session's primary; the operation is resolved by its answer."""
         machine = self._machine
         if machine.directory.is_gone(key):
-            machine.emit(Resolve(operation, SessionGone("the session has ended; nothing was written")))
+            gone = SessionGone("the session has ended; nothing was written")
+            machine.emit(Resolve(operation, None if invalidate else gone))
             return
         owner = self._primary_of(key)
         if owner is None:
@@ -122,7 +123,12 @@ class Forwarding:
         copy = machine.copies.get(forward.key)
         if machine.directory.is_gone(forward.key):
             machine.send((life,), m.ForwardResult(forward.write_id, "gone", 0, True, ""))
-        elif copy is None or copy.role is not Role.PRIMARY or copy.tombstone or machine.is_frozen(copy):
+        elif (
+            copy is None
+            or copy.role is not Role.PRIMARY
+            or copy.tombstone
+            or machine.operations.is_frozen(copy)
+        ):
             machine.send((life,), m.ForwardResult(forward.write_id, "refused", 0, True, ""))
         else:
             self._apply(copy, life, forward)
@@ -140,7 +146,7 @@ class Forwarding:
             machine.stats.invalidated += 1
             machine.replication.begin_tombstone(copy, pending)
             return
-        refusal = machine.limits_refusal(copy, forward.changes)
+        refusal = machine.operations.limits_refusal(copy, forward.changes)
         if refusal is not None:
             machine.send(
                 (life,), m.ForwardResult(forward.write_id, "limit", copy.version, True, str(refusal))

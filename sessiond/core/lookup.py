@@ -82,10 +82,10 @@ class LookupDesk:
     def serve(self, copy: Copy) -> bool:
         """This node is primary: let the waiting requests in. False if the session is on its way out."""
         machine = self._machine
-        if not machine.admits(copy):
+        if not machine.operations.admits(copy):
             return False
         for request in self._requests.pop(copy.key, ()):
-            machine.emit(Resolve(request.operation, machine.check_out(copy)))
+            machine.emit(Resolve(request.operation, machine.operations.check_out(copy)))
         self._lookups.pop(copy.key, None)
         return True
 

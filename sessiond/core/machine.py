@@ -5,35 +5,41 @@ plain methods beside them. Each call carries the clock's reading, does everythin
 leaves effects to be carried out *in order*, at once. Randomness comes from the `Random` passed in.
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
-in `membership`, `replication`, `takeover`, `lookup`, `forwarding`, `expiry` and `upkeep`.
+in the parts: `membership`, `operations`, `replication`, `backing`, `takeover`, `lookup`, `forwarding`, `expiry` and
+`upkeep`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
-from sessiond.backend import Committed, Elsewhere, Whereabouts
-from sessiond.contract.cluster_view import ClusterView, MemberState, MemberView
+from sessiond.backend import Whereabouts
+from sessiond.contract.cluster_view import ClusterView, MemberState
 from sessiond.core import messages as m
+from sessiond.core import views
 from sessiond.core.acks import AckLedger
 from sessiond.core.announcements import Announcements
+from sessiond.core.backing import Backing
 from sessiond.core.checkout import Checkout
-from sessiond.core.copies import ATTRIBUTE_BYTES, COPY_BYTES, Copy, CopyStore, Pending, Role
+from sessiond.core.copies import Copy, CopyStore, Role
 from sessiond.core.directory import Directory
-from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Resolve, Send
+from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.identity import Identity, Refusal
-from sessiond.core.lookup import LookupDesk, Request
+from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
-from sessiond.core.options import ATTRIBUTES_MAX, SNAPSHOT_CHUNK, Options
+from sessiond.core.operations import Operations
+from sessiond.core.options import SNAPSHOT_CHUNK, Options
 from sessiond.core.replication import Replication
 from sessiond.core.stats import Stats
 from sessiond.core.takeover import Takeover
 from sessiond.core.types import Key, Life, Location
 from sessiond.core.upkeep import Upkeep
-from sessiond.errors import Conflict, MemoryFull, SessionError, SessionGone, SessionTooLarge, Unavailable
+
+Changes: TypeAlias = Mapping[str, bytes | None]
+"""Encoded values by attribute name; None deletes."""
 
 
 class Machine:
@@ -55,16 +61,17 @@ class Machine:
         self._effects: list[Effect] = []
         self._deadline = now
         self._owing: set[Life] = set()
-        self._deferred: dict[Key, list[Callable[[], None]]] = {}
         self._members_changed = False
         self.membership = Membership(self, seeds)
         self.announcements = Announcements(self)
         self.replication = Replication(self)
+        self.backing = Backing(self)
         self.takeover = Takeover(self)
         self.lookup = LookupDesk(self)
         self.forwarding = Forwarding(self)
         self.expiry = Expiry(self)
         self.upkeep = Upkeep(self)
+        self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], None]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
             m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
@@ -74,17 +81,17 @@ class Machine:
             m.SnapshotRequest: lambda life, _: self._send_snapshot(life),
             m.Snapshot: lambda _, msg: self._on_snapshot(msg),
             m.Locations: lambda _, msg: self._on_locations(msg),
-            m.Put: lambda life, msg: self._numbered(life, msg, self.replication.on_put),
-            m.Patch: lambda life, msg: self._numbered(life, msg, self.replication.on_patch),
+            m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
+            m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
             m.Ack: self._on_ack,
             m.Nack: self._on_nack,
             m.Gap: self.replication.on_gap,
             m.Fenced: self.replication.on_fenced,
-            m.Release: self.replication.on_release,
+            m.Release: self.backing.on_release,
             m.Released: self.replication.on_released,
             m.Confirm: self.replication.on_confirm,
             m.Resigned: self.takeover.on_resigned,
-            m.Touch: lambda _, msg: self.replication.on_touch(msg),
+            m.Touch: lambda _, msg: self.backing.on_touch(msg),
             m.Forward: self.forwarding.on_forward,
             m.ForwardResult: lambda _, msg: self.forwarding.on_result(msg),
             m.Who: self.lookup.on_who,
@@ -131,10 +138,7 @@ class Machine:
         )
         for part in parts:
             part.tick(now)
-        for key in list(self._deferred):
-            copy = self.copies.get(key)
-            if copy is None or not self._is_moving(copy):
-                self.release_deferred(key)  # the move was called off, or another node made it
+        self.operations.tick()
         deadlines = (part.next_deadline() for part in parts)
         self._deadline = min(deadline for deadline in deadlines if deadline is not None)
 
@@ -383,206 +387,36 @@ class Machine:
                 self.membership.learn(acquaintance.life, acquaintance.cluster, self.now)
             self.membership.snapshot_received()
 
-    # --- the application ------------------------------------------------------------------------------
+    # --- the application: see `operations` ---------------------------------------------------------------
 
     def try_open(self, key: Key, now: float) -> Checkout | None:
         """The session, if this node is its primary and nothing stands in the way."""
         self.now = now
-        copy = self.copies.get(key)
-        return self.check_out(copy) if copy is not None and self.admits(copy) else None
+        return self.operations.try_open(key)
 
     def open(self, operation: int, key: Key, now: float, *, may_refer: bool) -> None:
         """Get hold of a session; resolved with a `Checkout`, `Elsewhere`, None (no such session) or an error."""
         self.now = now
-        if not self.membership.joined:
-            self.emit(
-                Resolve(operation, Unavailable("this node is still joining the cluster; nothing was changed"))
-            )
-            return
-        copy = self.copies.get(key)
-        if copy is not None and self.admits(copy):
-            self.emit(Resolve(operation, self.check_out(copy)))
-        elif self.draining and (copy is None or copy.role is not Role.PRIMARY):
-            self.emit(Resolve(operation, self._refer_away(key, may_refer=may_refer)))
-        else:
-            deadline = now + self.options.request_wait_s
-            self.lookup.request(key, Request(operation, may_refer, deadline))
-            self.due(now)
+        self.operations.open(operation, key, may_refer=may_refer)
 
-    def _refer_away(self, key: Key, *, may_refer: bool) -> Elsewhere | Unavailable:
-        """A node that leaves takes nothing over."""
-        copy, location = self.copies.get(key), self.directory.get(key)
-        terms = [known.term for known in (copy, location) if known is not None]
-        if terms and may_refer and self.membership.is_linked(max(terms).owner):
-            return Elsewhere(max(terms).owner.name)
-        return Unavailable(
-            "this node is leaving and takes no sessions over; nothing was changed: try another node"
-        )
-
-    def admits(self, copy: Copy) -> bool:
-        """Whether a request may have this copy now; ends it if its time is over."""
-        if copy.role is not Role.PRIMARY or copy.tombstone:
-            return False
-        leads = copy.leads
-        if leads.handoff is not None and self.now >= leads.handoff.freeze_at:
-            return False
-        if not leads.in_flight and self.now >= self.expiry.deadline(copy):
-            self.expiry.end(copy)
-            return False
-        return True
-
-    def check_out(self, copy: Copy) -> Checkout:
-        self.replication.touch(copy)
-        return Checkout(self, copy)
-
-    def request_done(self, key: Key) -> None:
-        """The last request in flight is done with a session that is to be handed over."""
-        copy = self.copies.get(key)
-        if copy is not None and copy.role is Role.PRIMARY:
-            self.takeover.continue_handoff(copy)
-
-    def is_frozen(self, copy: Copy) -> bool:
-        """Whether a primary takes no writes any more, because it is about to hand the session over."""
-        handoff = copy.leads.handoff
-        if handoff is None or self.now < handoff.freeze_at:
-            return False
-        return copy.leads.in_flight == 0 or self.now >= handoff.deadline
-
-    def is_settled(self, key: Key) -> bool:
-        """Whether all that this node shows of a session has been applied by the whole list."""
-        copy = self.copies.get(key)
-        return (
-            copy is not None
-            and copy.role is Role.PRIMARY
-            and not copy.tombstone
-            and bool(copy.backups)
-            and not self.is_frozen(copy)
-            and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
-        )
-
-    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None], now: float) -> None:
+    def create(self, operation: int, key: Key, changes: Changes, now: float) -> None:
         """Make a session with its first write; resolved with `Committed` or an error."""
         self.now = now
-        if not self.membership.joined or self.draining:
-            reason = (
-                "this node takes no new sessions (joining, or leaving); nothing was written: try another node"
-            )
-            self.emit(Resolve(operation, Unavailable(reason)))
-            return
-        refusal = self.limits_refusal(None, changes)
-        if refusal is not None:
-            self.emit(Resolve(operation, refusal))
-            return
-        copy = self.replication.create(key)
-        self._write(operation, copy, changes)
-        if not copy.backups:
-            self.replication.announce(copy)  # with a list, adding to it has announced it
+        self.operations.create(operation, key, changes)
 
-    def commit(
-        self,
-        operation: int,
-        key: Key,
-        changes: Mapping[str, bytes | None],
-        if_version: int | None,
-        now: float,
-    ) -> None:
+    def commit(self, operation: int, key: Key, changes: Changes, if_version: int | None, now: float) -> None:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
         self.now = now
-        copy = self.copies.get(key)
-        if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.commit(operation, key, changes, if_version, self.now))
-            return
-        if copy is None or copy.role is not Role.PRIMARY:
-            self.forwarding.forward(operation, key, changes, if_version, invalidate=False)
-            return
-        if copy.tombstone:
-            self.emit(Resolve(operation, SessionGone("the session has ended; nothing was written")))
-            return
-        if if_version is not None and if_version != copy.version:
-            self.emit(Resolve(operation, Conflict(if_version, copy.version)))
-            return
-        refusal = self.limits_refusal(copy, changes)
-        if refusal is not None:
-            self.emit(Resolve(operation, refusal))
-            return
-        self._write(operation, copy, changes)
-
-    def _write(self, operation: int, copy: Copy, changes: Mapping[str, bytes | None]) -> None:
-        if self.options.ack == "sync":
-            self.replication.write(copy, changes, Pending(operation, 0))
-        else:
-            self.replication.write(copy, changes, Pending(None, 0))
-            self.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
-        self.due(self.now + self.options.ack_timeout_s)
+        self.operations.commit(operation, key, changes, if_version)
 
     def invalidate(self, operation: int, key: Key, now: float) -> None:
         """End a session for good; resolved with None or an error."""
         self.now = now
-        copy = self.copies.get(key)
-        if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.invalidate(operation, key, self.now))
-            return
-        if copy is None or copy.role is not Role.PRIMARY:
-            self.forwarding.forward(operation, key, {}, None, invalidate=True)
-        elif copy.tombstone:
-            self.replication.answer_when_applied(copy, Pending(operation, 0, tombstone=True))
-        else:
-            self.stats.invalidated += 1
-            self.replication.begin_tombstone(copy, Pending(operation, 0))
-        self.due(now + self.options.ack_timeout_s)
+        self.operations.invalidate(operation, key)
 
-    def _is_moving(self, copy: Copy) -> bool:
-        """Whether a handoff is at its end, when nobody can take a write."""
-        leads = copy.leadership
-        if leads is None:
-            return False
-        return leads.grant is not None or (leads.handoff is not None and self.is_frozen(copy))
-
-    def _defer(self, key: Key, again: Callable[[], None]) -> None:
-        """A commit that meets a handoff at its end waits for it, and then follows the session."""
-        self._deferred.setdefault(key, []).append(again)
-
-    def release_deferred(self, key: Key) -> None:
-        """The move is over: commits that waited for it go on."""
-        for again in self._deferred.pop(key, ()):
-            again()
-
-    def limits_refusal(self, copy: Copy | None, changes: Mapping[str, bytes | None]) -> SessionError | None:
-        """Why these changes may not be written, or None."""
-        options = self.options
-        held: Mapping[str, object] = copy.attributes if copy is not None else {}
-        if len(held) + len(changes) > ATTRIBUTES_MAX and len(held.keys() | changes.keys()) > ATTRIBUTES_MAX:
-            return SessionTooLarge(
-                f"the session would have more than {ATTRIBUTES_MAX} attribute names, deleted ones included;"
-                " nothing was written: keep many small things in one attribute"
-            )
-        added = 0
-        for name, value in changes.items():
-            if value is None:
-                continue
-            if len(value) > options.attribute_bytes_max:
-                return SessionTooLarge(
-                    f"attribute {name!r} takes {len(value)} bytes; attribute_bytes_max allows"
-                    f" {options.attribute_bytes_max}; nothing was written: store less in it, or raise the setting"
-                )
-            old = copy.read(name) if copy is not None else None
-            added += len(value) - len(old) if old is not None else len(value) + len(name)
-        if added <= 0:
-            return None
-        size = added
-        if copy is not None:
-            size += copy.bytes - COPY_BYTES - ATTRIBUTE_BYTES * len(copy.attributes)
-        if size > options.session_bytes_max:
-            return SessionTooLarge(
-                f"the session would take {size} bytes; session_bytes_max allows {options.session_bytes_max};"
-                " nothing was written: remove attributes, or raise the setting"
-            )
-        if self.copies.bytes + added > options.memory_bytes_max:
-            return MemoryFull(
-                f"this node holds {self.copies.bytes} bytes of sessions; memory_bytes_max allows"
-                f" {options.memory_bytes_max}; nothing was written: add nodes, or raise the setting"
-            )
-        return None
+    def is_settled(self, key: Key) -> bool:
+        """Whether all that this node shows of a session has been applied by the whole list."""
+        return self.operations.is_settled(key)
 
     # --- leaving --------------------------------------------------------------------------------------
 
@@ -632,38 +466,11 @@ class Machine:
         return len(self.replication.unprotected)
 
     def cluster_view(self) -> ClusterView:
-        identity, counts = self.identity, self.copies.counts
-        own = MemberView(
-            name=identity.life.name,
-            incarnation=identity.life.incarnation,
-            state=self.state,
-            http=identity.http,
-            cluster=identity.cluster,
-            api=identity.api,
-            zone=identity.zone,
-            primaries=counts[Role.PRIMARY],
-            backups=counts[Role.BACKUP],
-            unprotected=self.unprotected,
-        )
-        rows: Iterable[MemberView] = sorted([own, *self.membership.views()], key=lambda row: row.name)
-        return ClusterView(identity.cluster_name, identity.life.name, "any", tuple(rows))
+        return views.cluster_view(self)
 
     def locate(self, key: Key) -> Whereabouts | None:
         """Where a session lives: from the own copy if there is one, else from the directory."""
-        copy, location = self.copies.get(key), self.directory.get(key)
-        if location is not None and location.gone:
-            return None
-        if (
-            copy is not None
-            and copy.role is not Role.QUARANTINED
-            and (location is None or copy.term >= location.term)
-        ):
-            location = copy.location
-        if location is None:
-            return None
-        version = copy.version if copy is not None and copy.role is not Role.QUARANTINED else None
-        names = tuple(life.name for life in location.backups)
-        return Whereabouts(location.term.owner.name, names, location.term.epoch, version)
+        return views.locate(self, key)
 
     def check_invariants(self) -> None:
         """What must hold after every verb; for tests."""

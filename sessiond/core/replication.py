@@ -1,8 +1,8 @@
-"""Writes: the primary's side and the backups' side (protocol 2), and the announcing of lists (protocol 3).
+"""Writes, the primary's side (protocol 2), and the announcing of lists (protocol 3); `backing` is the other side.
 
 Invariants: an answer is released only when every member of the list has *applied* the version that it
 shows, or when no node could hold a copy; a member leaves the list only by its own word (RELEASED) or by
-death; a backup applies only in its term and on exactly the stamp that the write builds on.
+death.
 """
 
 from collections.abc import Mapping
@@ -406,89 +406,6 @@ class Replication:
         elif location is not None and (location.term, location.seq) > (term, confirm.seq):
             machine.send((life,), m.Locations(((key, location),)))
 
-    # --- the backup -----------------------------------------------------------------------------------
-
-    def on_put(self, _life: Life, put: m.Put) -> m.Message | None:
-        """Become, or stay, a backup with this content. Returns why not, or None for applied."""
-        machine = self._machine
-        key, term, seq, backups, data = put
-        location = machine.directory.get(key)
-        if location is not None and location.gone:
-            return m.Locations(((key, location),))
-        if (
-            location is not None
-            and (location.term, location.seq) > (term, seq)
-            and machine.life not in location.backups
-        ):
-            return m.Locations(((key, location),))
-        copy = machine.copies.get(key)
-        if copy is not None:
-            if term < copy.term or (copy.role is Role.PRIMARY and term == copy.term):
-                return m.Fenced(key, copy.location)
-            if term == copy.term and copy.role is Role.BACKUP and data.version < copy.version:
-                return None
-            ends_grant = copy.is_granting and term == copy.term and seq > 0
-            superseded = copy.role is not Role.BACKUP or (copy.is_granting and term > copy.term)
-            if ends_grant:
-                self.abandon(copy)
-            if superseded or copy.last > data.last:
-                # Never lose a superseded copy's news silently: the primary merges it.
-                news = copy.news_over(data.attributes)
-                machine.quarantine(copy)
-                if news:
-                    if seq > 0:
-                        machine.merge_location(key, Location(term, seq, backups))
-                    return m.Offer(key, copy.term, copy.data(machine.now))
-        fresh = Copy(key, Role.BACKUP, term, machine.now)
-        fresh.seq, fresh.backups = seq, backups
-        fresh.load(data, machine.now)
-        if copy is not None and copy.leadership is not None:
-            self.abandon(copy)
-        machine.copies.put(fresh)
-        machine.stats.applied += 1
-        if seq > 0:
-            machine.merge_location(key, Location(term, seq, backups))
-        return None
-
-    def on_patch(self, _life: Life, patch: m.Patch) -> m.Message | None:
-        """Apply a write. Returns why not, or None for applied."""
-        machine = self._machine
-        key, term = patch.key, patch.term
-        copy = machine.copies.get(key)
-        if (
-            copy is not None
-            and copy.role is Role.BACKUP
-            and copy.term == term
-            and copy.last == (patch.base_term or term, patch.base_version)
-            and copy.leadership is None
-        ):
-            bytes_before = copy.bytes
-            copy.apply(patch.changes, Stamp(term, patch.version), patch.write_id)
-            machine.copies.reweigh(bytes_before, copy)
-            copy.seq = max(copy.seq, patch.seq)
-            copy.accessed_at = machine.now
-            machine.stats.applied += 1
-            return None
-        location = machine.directory.get(key)
-        if location is not None and location.gone:
-            return m.Locations(((key, location),))
-        if copy is not None and (term < copy.term or (copy.role is Role.PRIMARY and term == copy.term)):
-            return m.Fenced(key, copy.location)
-        machine.stats.gaps += 1
-        return m.Gap(key, term)
-
-    def on_release(self, life: Life, release: m.Release) -> None:
-        machine = self._machine
-        key, term = release.key, release.term
-        copy = machine.copies.get(key)
-        if copy is not None:
-            granted_but_idle = copy.is_granting and copy.term == term and release.seq == 0
-            if copy.term > term or copy.role is Role.PRIMARY or granted_but_idle:
-                machine.send((life,), m.Fenced(key, copy.location))
-                return
-            machine.drop_copy(key)
-        machine.send((life,), m.Released(key, term, release.seq))
-
     # --- last use -------------------------------------------------------------------------------------
 
     def touch(self, copy: Copy) -> None:
@@ -509,10 +426,3 @@ class Replication:
         for life, batch in batches.items():
             for start in range(0, len(batch), TOUCH_CHUNK):
                 machine.send((life,), m.Touch(tuple(batch[start : start + TOUCH_CHUNK])))
-
-    def on_touch(self, touch: m.Touch) -> None:
-        machine = self._machine
-        for key, idle_s in touch.idle_s:
-            copy = machine.copies.get(key)
-            if copy is not None:
-                copy.accessed_at = max(copy.accessed_at, machine.now - idle_s)

@@ -171,7 +171,7 @@ class Takeover:
         copy.leadership = None
         machine.send((grant.to,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))
         machine.lookup.resolve(copy.key)
-        machine.release_deferred(copy.key)
+        machine.operations.release_deferred(copy.key)
 
     # --- becoming primary -----------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Takeover:
         machine.lookup.serve(copy)
         if machine.copies.get(copy.key) is copy and copy.role is Role.PRIMARY:
             machine.replication.maintain(copy)
-        machine.release_deferred(copy.key)
+        machine.operations.release_deferred(copy.key)
 
     def on_refer(self, life: Life, refer: m.Refer) -> None:
         machine = self._machine

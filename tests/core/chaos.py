@@ -1,31 +1,56 @@
 """Random interleavings of messages, requests and faults over `World`, from one seed.
 
-Messages are delivered one at a time, from a random link; clients write their own attribute of a shared
-session and read all of them. What a client was told is checked at once: no attribute may ever be seen
-older than its last acknowledged value. One fault at a time, the next one when the sessions are protected
-again: what the protocol promises under `any`.
+Messages are delivered one at a time, from a random link; links stall and break at random moments; clients
+check every answer against what was promised (`clients`). One node at a time crashes, restarts, leaves or
+stands still, the next one when the sessions are protected again: what the protocol promises under `any`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
-from sessiond.backend import Committed, Elsewhere
+from sessiond.backend import Committed
 from sessiond.core import codec
-from sessiond.core.checkout import Checkout
-from sessiond.core.copies import Copy, Role
+from sessiond.core.copies import Role
 from sessiond.core.options import Options
+from sessiond.core.types import Life, Stamp
 from sessiond.errors import Unavailable
-from tests.core.world import Process, World
+from tests.core.clients import Client, Expected, Violation
+from tests.core.world import World
+
+SETTLED_WITHIN_S = 60.0
+ANSWERED_WITHIN_S = 20.0
+"""No operation may wait longer, whatever happens: far above request_wait_s and silence_timeout_s."""
 
 
-class Violation(AssertionError):
-    """The promise that was broken, with the seed to replay."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is made of. Times are short, so that timers meet messages often."""
+
+    nodes: int = 4
+    sessions: int = 3
+    faults: int = 4
+    kinds: tuple[str, ...] = ("kill", "kill", "restart", "reset", "drain")
+    unrest: float = 0.0
+    """Chance that a step breaks a link, or stalls one direction of it for less than the silence timeout."""
+
+    ends_sessions: bool = False
+    strict: bool = True
+    """Whether every answer must be right; if not, only what the cluster comes to in the end."""
+
+    options: Options = field(
+        default_factory=lambda: Options(tenure_min_s=0.01, request_wait_s=3.0, reprotect_delay_s=0.3)
+    )
 
 
 class ChaosWorld(World):
     """Delivers nothing by itself: `step` does, one message at a time."""
 
     quiet = False
+
+    def __init__(self, options: Options, seed: int) -> None:
+        super().__init__(options, seed)
+        self.stalled: dict[tuple[frozenset[Life], Life], float] = {}
+        """Directions of links, and until when nothing passes them."""
 
     def settle(self) -> None:
         if self.quiet:
@@ -40,7 +65,7 @@ class ChaosWorld(World):
             (pair, life)
             for pair, queues in self.links.items()
             for life, queue in queues.items()
-            if queue and (process := self._of_life(life)) is not None and not process.stopped
+            if queue and self._may_arrive(pair, life)
         ]
         if waiting and self.rng.random() < 0.9:
             pair, life = self.rng.choice(sorted(waiting, key=lambda entry: (sorted(entry[0]), entry[1])))
@@ -57,170 +82,144 @@ class ChaosWorld(World):
                     process.machine.check_invariants()
         self._act()
 
-    def _admitted(self, process, identity):
-        was, self.quiet = self.quiet, True  # a handshake is not interleaved with itself
-        try:
-            return super()._admitted(process, identity)
-        finally:
-            self.quiet = was
+    def _may_arrive(self, pair: frozenset[Life], life: Life) -> bool:
+        process = self._of_life(life)
+        if process is None or process.stopped or self.stalled.get((pair, life), 0.0) > self.now:
+            return False
+        (sender,) = pair - {life}
+        origin = self._of_life(sender)
+        return origin is None or not self._is_cut(process, origin)
 
-
-@dataclass
-class Client:
-    """Writes rising numbers into its own attribute of one session, wherever it is sent."""
-
-    key: bytes
-    attribute: str
-    node: str
-    process: Process | None = None
-    number: int = 0
-    acked: int = 0
-    operation: int | None = None
-    phase: str = "idle"
-    checkout: Checkout | None = None
-    floor: dict[str, int] | None = None
-    retries: int = 0
+    def disturb(self) -> None:
+        """Break a link, or stall one direction of it, for less than the silence that is taken for death."""
+        links = sorted(self.links, key=sorted)
+        if not links:
+            return
+        pair = self.rng.choice(links)
+        names = sorted(life.name for life in pair)
+        if self.rng.random() < 0.3:
+            self.reset(*names)
+            return
+        life = self.rng.choice(sorted(pair))
+        silence_s = self.options.silence_timeout_s
+        if self.stalled.get((pair, life), 0.0) < self.now - silence_s:
+            self.stalled[pair, life] = self.now + self.rng.random() * silence_s / 2
 
 
 class Run:
-    def __init__(
-        self,
-        seed: int,
-        nodes: int = 4,
-        sessions: int = 3,
-        copies: int = 1,
-        faults: int = 4,
-        pauses: bool = False,
-    ):
-        self.seed = seed
-        options = Options(copies=copies, tenure_min_s=0.01, request_wait_s=3.0, reprotect_delay_s=0.3)
-        self.world = ChaosWorld(options, seed)
-        self.rng = self.world.rng
-        self.names = [f"node{i + 1}" for i in range(nodes)]
-        self.faults = faults
-        self.pauses = pauses
-        self.keys = [bytes([i]) * 16 for i in range(sessions)]
-        self.acked: dict[bytes, dict[str, int]] = {key: {} for key in self.keys}
-        self.clients = [Client(key, f"c{i}", "") for key in self.keys for i in range(2)]
-        self.counts = {"acked": 0, "opened": 0, "referred": 0, "failed": 0, "faults": 0}
+    """One seed's story."""
 
-    def fail(self, why: str) -> NoReturn:
-        raise Violation(f"seed {self.seed} at {self.world.now:.3f}: {why}")
+    def __init__(self, seed: int, plan: Plan | None = None) -> None:
+        self.seed = seed
+        self.plan = plan or Plan()
+        self.world = ChaosWorld(self.plan.options, seed)
+        self.rng = self.world.rng
+        self.names = [f"node{i + 1}" for i in range(self.plan.nodes)]
+        self.clients: list[Client] = []
+        self.expected: list[Expected] = []
+        self.sessions = 0
+        self.faults = 0
+        self.counts: dict[str, int] = {}
+        self.written: dict[tuple[bytes, str, Stamp], bytes | None] = {}
+
+    def fail(self, why: object) -> NoReturn:
+        raise Violation(f"seed {self.seed} at {self.world.now:.4f}: {why}{self.describe()}")
 
     def run(self) -> dict[str, int]:
+        """The whole story; what happened how often. Raises Violation."""
         world = self.world
         world.quiet = True
         world.boot(*self.names)
         world.run(1.0)
-        for key in self.keys:
-            if not isinstance(world.create(self.rng.choice(self.names), key, born=b"1"), Committed):
-                self.fail("a session cannot be created in a healthy cluster")
+        for _ in range(self.plan.sessions):
+            self.new_session()
         world.run(0.5)
         world.quiet = False
-        for _ in range(self.faults):
+        self.steps(200)
+        if any(expected.counts.get("failed") for expected in self.expected):
+            self.fail("a request failed in a healthy cluster")
+        for _ in range(self.plan.faults):
             self.steps(self.rng.randint(50, 400))
             self.fault()
             self.steps(self.rng.randint(0, 300))
             self.until_protected()
         self.finish()
+        for expected in self.expected:
+            for what, number in expected.counts.items():
+                self.counts[what] = self.counts.get(what, 0) + number
+        self.counts["faults"] = self.faults
         return self.counts
+
+    def new_session(self) -> None:
+        """A session with two clients, made at a random node."""
+        world = self.world
+        self.sessions += 1
+        expected = Expected(self.sessions.to_bytes(2) * 8, self.plan.options.idle_timeout_s, world.now)
+        node = self.rng.choice(sorted(world.processes))
+        was, world.quiet = world.quiet, True
+        outcome = world.create(node, expected.key, born=b"1")
+        world.quiet = was
+        match outcome:
+            case Committed():
+                expected.strict = self.plan.strict
+                self.expected.append(expected)
+                self.clients += [Client(expected, f"c{i}", self.plan.ends_sessions) for i in range(2)]
+            case Unavailable() | "pending":
+                pass
+            case _:
+                self.fail(f"creating a session was answered with {outcome!r}")
 
     def steps(self, number: int) -> None:
         for _ in range(number):
-            if self.rng.random() < 0.3:
-                self.drive(self.rng.choice(self.clients))
+            if self.clients and self.rng.random() < 0.3:
+                client = self.rng.choice(self.clients)
+                self.hear(client)
+                client.drive(self.world)
+            if self.plan.unrest and self.rng.random() < self.plan.unrest:
+                self.world.disturb()
             self.world.step()
+            for client in list(self.clients):
+                self.hear(client)
+            if self.rng.random() < 0.05:
+                self.check_stamps()
 
-    # --- clients --------------------------------------------------------------------------------------
+    def check_stamps(self) -> None:
+        """One stamp, one write: nobody acts twice in a term, and nobody but its owner."""
+        for process in self.world.processes.values():
+            for copy in process.machine.copies.values():
+                for name, (value, stamp) in copy.attributes.items():
+                    written = self.written.setdefault((copy.key, name, stamp), value)
+                    if written != value:
+                        self.fail(f"{name} of {copy.key[:2].hex()} was written twice with {stamp}")
 
-    def drive(self, client: Client) -> None:
-        """The client's next move, if it is its turn."""
-        world = self.world
-        if client.operation is not None:
-            process = world.processes.get(client.node)
-            if process is None or process is not client.process:
-                self.connection_lost(client)
-                return
-            outcome = process.outcomes.get(client.operation, "pending")
-            if outcome != "pending":
-                client.operation = None
-                self.answered(client, outcome)
-            return
-        if client.phase == "idle":
-            client.floor = dict(self.acked[client.key])
-            if client.node not in world.processes or self.rng.random() < 0.2:
-                client.node = self.rng.choice(sorted(world.processes))
-            client.phase = "open"
-            self.begin(client, "open", client.key, may_refer=self.rng.random() < 0.3)
-        elif client.phase == "held":
-            if world.processes.get(client.node) is not client.process:
-                self.connection_lost(client)
-                return
-            client.phase = "commit"
-            client.number += 1
-            changes = {client.attribute: b"%d" % client.number} if self.rng.random() < 0.8 else {}
-            if not changes:
-                client.number -= 1
-            self.begin(client, "commit", client.key, changes, None)
-
-    def begin(self, client: Client, verb: str, *args: object, **kwargs: object) -> None:
-        client.process = self.world.processes[client.node]
-        client.operation = self.world.ask(client.node, verb, *args, **kwargs)
-
-    def connection_lost(self, client: Client) -> None:
-        client.operation, client.phase, client.checkout = None, "idle", None
-        client.node = ""
-
-    def answered(self, client: Client, outcome: object) -> None:
-        match outcome:
-            case Checkout():
-                self.counts["opened"] += 1
-                client.checkout, client.phase = outcome, "held"
-                self.seen = {name: int(outcome.read(name) or b"0") for name in outcome.names()}
-                client.seen = self.seen  # type: ignore[attr-defined]
-            case Elsewhere(owner):
-                self.counts["referred"] += 1
-                client.phase = "idle"
-                client.node = owner
-            case Committed():
-                self.counts["acked"] += 1
-                for name, floor in (client.floor or {}).items():
-                    shown = client.seen.get(name, 0)  # type: ignore[attr-defined]
-                    if shown < floor:
-                        self.fail(
-                            f"{client.key[0]} {name} shown as {shown} by {client.node}, {floor} was acked before"
-                        )
-                acked = self.acked[client.key]
-                acked[client.attribute] = max(acked.get(client.attribute, 0), client.number)
-                self.release(client)
-            case Unavailable():
-                self.counts["failed"] += 1
-                self.release(client)
-            case None:
-                self.fail(f"acknowledged session {client.key[0]} answered as gone by {client.node}")
-            case _:
-                self.fail(f"unexpected outcome {outcome!r}")
-
-    def release(self, client: Client) -> None:
-        if client.checkout is not None:
-            client.checkout.release()
-        client.checkout, client.phase = None, "idle"
+    def hear(self, client: Client) -> None:
+        try:
+            client.hear(self.world)
+        except Violation as violation:
+            self.fail(f"{violation}, by {client.node}")
+        if client.operation is not None and self.world.now - client.asked_at > ANSWERED_WITHIN_S:
+            self.fail(f"{client.node} never answers {client.verb} of {client.expected}")
+        if client.is_idle and client.expected.ended and client in self.clients:
+            self.clients.remove(client)
+            if not any(other.expected is client.expected for other in self.clients):
+                self.new_session()
 
     # --- faults ---------------------------------------------------------------------------------------
 
     def fault(self) -> None:
         world = self.world
-        self.counts["faults"] += 1
-        kind = self.rng.choice(["kill", "kill", "restart", "reset", "drain"] + ["pause"] * self.pauses)
+        self.faults += 1
+        kind = self.rng.choice(self.plan.kinds)
         up = sorted(world.processes)
         down = [name for name in self.names if name not in world.processes]
         if kind == "reset" and len(up) > 1:
-            one, other = self.rng.sample(up, 2)
-            world.reset(one, other)
+            world.reset(*self.rng.sample(up, 2))
         elif kind == "drain" and len(up) > 2:
             self.drain(self.rng.choice(up))
         elif kind == "pause":
             self.pause(self.rng.choice(up))
+        elif kind == "part" and len(up) > 1:
+            self.part(self.rng.sample(up, len(up)))
         elif down and (kind == "restart" or len(up) <= 2):
             world.boot(self.rng.choice(down), seeds=tuple(self.names))
         elif len(up) > 2:
@@ -233,97 +232,120 @@ class Run:
     def drain(self, name: str) -> None:
         world = self.world
         world.machine(name).begin_drain(world.now)
-        for _ in range(20_000):
-            if world.machine(name).drained:
-                break
+        end = world.now + SETTLED_WITHIN_S
+        while not world.machine(name).drained:
+            if world.now > end:
+                self.fail(f"the drain of {name} does not end")
             self.steps(1)
-        else:
-            self.fail(f"the drain of {name} does not end: {self.describe()}")
         world.machine(name).leave(world.now)
         self.steps(5)
         world.kill(name)
 
     def pause(self, name: str) -> None:
         self.world.stop(name)
-        end = self.world.now + self.rng.choice((0.3, 1.5, 3.0))
+        self.pass_time(self.rng.choice((0.2, 0.8, 1.5)) * self.plan.options.silence_timeout_s)
+        self.world.resume(name)
+
+    def part(self, names: list[str]) -> None:
+        cut = self.rng.randint(1, len(names) - 1)
+        self.world.part(" ".join(names[:cut]), " ".join(names[cut:]))
+        self.pass_time(self.rng.choice((0.2, 0.8, 2.5)) * self.plan.options.silence_timeout_s)
+        self.world.heal()
+
+    def pass_time(self, seconds: float) -> None:
+        end = self.world.now + seconds
         while self.world.now < end:
             self.steps(1)
-        self.world.resume(name)
+
+    # --- ends -----------------------------------------------------------------------------------------
 
     def until_protected(self) -> None:
         """The next fault comes when the last one's window is closed."""
-        end = self.world.now + 60
+        end = self.world.now + SETTLED_WITHIN_S
         while (why := self.unsettled()) is not None:
             if self.world.now > end:
-                self.fail(f"not settled 60 s after the fault: {why}: {self.describe()}")
+                self.fail(f"not settled {SETTLED_WITHIN_S} s after the fault: {why}")
             self.steps(5)
 
     def unsettled(self) -> str | None:
-        world = self.world
-        wanted = min(world.options.copies, len(world.processes) - 1)
-        for name, process in world.processes.items():
-            if not process.machine.membership.joined:
+        machines = {name: process.machine for name, process in self.world.processes.items()}
+        for name, machine in machines.items():
+            if not machine.membership.joined:
                 return f"{name} has not joined"
-            others = {p.machine.life for n, p in world.processes.items() if n != name}
-            if (
-                set(process.machine.membership.alive()) != others
-                or set(process.machine.membership.linked()) != others
-            ):
+            others = {other.life for other in machines.values() if other is not machine}
+            if set(machine.membership.alive()) != others or set(machine.membership.linked()) != others:
                 return f"{name} does not see the others as they are"
-        for key in self.keys:
-            copies = [
-                (name, copy) for name, p in world.processes.items() if (copy := p.machine.copies.get(key))
-            ]
-            primaries = [copy for _, copy in copies if copy.role is Role.PRIMARY]
-            if len(primaries) != 1:
-                return f"session {key[0]} has {len(primaries)} primaries"
-            primary = primaries[0]
-            if len(copies) != wanted + 1 or len(primary.backups) != wanted:
-                return f"session {key[0]} has {len(copies) - 1} backups, listed {len(primary.backups)}, wanted {wanted}"
-            if primary.leads.pending or primary.leads.handoff:
-                return f"session {key[0]} has answers waiting"
-            if any(copy.last != primary.last or copy.term != primary.term for _, copy in copies):
-                return f"copies of session {key[0]} differ"
+        for expected in self.expected:
+            why = self.unprotected(expected)
+            if why is not None:
+                return why
         return None
+
+    def unprotected(self, expected: Expected) -> str | None:
+        processes = self.world.processes
+        held = [c for p in processes.values() if (c := p.machine.copies.get(expected.key)) is not None]
+        if expected.ended or (expected.end_asked and not held):
+            return f"{expected} has ended, but copies of it are left" if held else None
+        wanted = min(self.plan.options.copies, len(processes) - 1)
+        primaries = [copy for copy in held if copy.role is Role.PRIMARY]
+        if len(primaries) != 1:
+            return f"{expected} has {len(primaries)} primaries"
+        primary = primaries[0]
+        if len(held) != wanted + 1 or len(primary.backups) != wanted:
+            return f"{expected} has {len(held) - 1} backups, listed {len(primary.backups)}, wanted {wanted}"
+        if primary.leads.pending or primary.leads.handoff:
+            return f"{expected} has answers waiting"
+        if any(copy.last != primary.last or copy.term != primary.term for copy in held):
+            return f"copies of {expected} differ"
+        known = {process.machine.directory.get(expected.key) for process in processes.values()}
+        if known != {primary.location}:
+            return f"directories differ about {expected}: {known}"
+        return None
+
+    def finish(self) -> None:
+        """Clients finish what they began; then every session is served everywhere, with all it was promised."""
+        end = self.world.now + 2 * ANSWERED_WITHIN_S
+        while busy := [client for client in self.clients if not client.is_idle]:
+            for client in busy:
+                self.hear(client)
+                if client.verb == "held":
+                    client.drive(self.world)
+            self.world.step()
+            if self.world.now > end:
+                self.fail("a client is never answered")
+        self.world.stalled.clear()
+        self.world.quiet = True
+        self.world.run(1.0)
+        for expected in self.expected:
+            for node in sorted(self.world.processes):
+                self.read(expected, node)
+
+    def read(self, expected: Expected, node: str) -> None:
+        """A last request; it is answered at once, for the cluster is healthy."""
+        client = Client(expected, "last", node=node)
+        failed = expected.counts.get("failed", 0)
+        client.began = expected.floor()
+        client._begin(self.world, "open", may_refer=False)
+        self.world.run(1.0)
+        self.hear(client)
+        if client.verb == "held":
+            client._commit(self.world, None)
+            self.world.run(1.0)
+            self.hear(client)
+        if expected.counts.get("failed", 0) > failed or not client.is_idle:
+            self.fail(f"{node} does not serve {expected} in a healthy cluster")
 
     def describe(self) -> str:
         rows = []
-        for key in self.keys:
+        for expected in self.expected:
             for name, process in self.world.processes.items():
-                copy = process.machine.copies.get(key)
+                copy = process.machine.copies.get(expected.key)
+                location = process.machine.directory.get(expected.key)
+                if copy is not None or (location is not None and not location.gone):
+                    rows.append(f"\n  {expected} {name} knows {location}")
                 if copy is not None:
-                    leads = copy.leadership
                     rows.append(
-                        f"\n  {key[0]} {name} {copy.role.value} {copy.term} seq {copy.seq} list"
-                        f" {[str(life) for life in copy.backups]} v{copy.version} {leads}"
+                        f"\n  {expected} {name} {copy.role.value} {copy.term} seq {copy.seq} list"
+                        f" {[str(life) for life in copy.backups]} v{copy.version} {copy.leadership}"
                     )
         return "".join(rows)
-
-    def finish(self) -> None:
-        """Clients finish what they began; then every acknowledged write is in the primary's copy."""
-        for _ in range(20_000):
-            if all(client.operation is None and client.phase == "idle" for client in self.clients):
-                break
-            for client in self.clients:
-                if client.phase != "idle" or client.operation is not None:
-                    self.drive(client)
-            self.world.step()
-        else:
-            self.fail("a client is never answered")
-        for key, acked in self.acked.items():
-            primary = self.primary_of(key)
-            for name, value in acked.items():
-                if int(primary.read(name) or b"0") < value:
-                    self.fail(
-                        f"acknowledged write lost: {key[0]} {name} {value}, there is {primary.read(name)!r}"
-                    )
-
-    def primary_of(self, key: bytes) -> Copy:
-        """The one primary; a handoff that is under way gets its time."""
-        for _ in range(20_000):
-            copies = (process.machine.copies.get(key) for process in self.world.processes.values())
-            primaries = [copy for copy in copies if copy is not None and copy.role is Role.PRIMARY]
-            if len(primaries) == 1:
-                return primaries[0]
-            self.world.step()
-        self.fail(f"session {key[0]} has {len(primaries)} primaries: {self.describe()}")

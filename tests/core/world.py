@@ -5,7 +5,7 @@ are checked after each verb. `World.run(seconds)` moves the virtual clock from d
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import replace
 from random import Random
 
 from sessiond.core import codec
@@ -25,36 +25,31 @@ from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
 from sessiond.core.types import Life
+from tests.core.process import Handshake, Process
 
 KEY = b"0123456789abcdef"
-
-
-@dataclass
-class Process:
-    """One core with what the driver would keep for it."""
-
-    machine: Machine
-    address: str
-    outcomes: dict[int, object] = field(default_factory=dict)
-    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    refused_for_good: Refusal | None = None
-    operations: int = 0
-    stopped: bool = False
-    admissions: dict[int, object] = field(default_factory=dict)
-    sent: list[object] = field(default_factory=list)
 
 
 class World:
     """Named processes, the links between their lives, and the clock."""
 
-    def __init__(self, options: Options | None = None, seed: int = 1) -> None:
+    def __init__(
+        self, options: Options | None = None, seed: int = 1, zones: dict[str, str] | None = None
+    ) -> None:
         self.options = options or Options()
+        self.zones = zones or {}
         self.rng = Random(seed)
         self.now = 1000.0
         self.processes: dict[str, Process] = {}
         self.links: dict[frozenset[Life], dict[Life, deque[bytes]]] = {}
-        self.held: set[type] = set()
+        self.held: list[tuple[type, str | None, str | None]] = []
         self.cut: set[frozenset[str]] = set()
+        """Pairs of addresses between which nothing passes."""
+
+        self._late: list[tuple[Life, Life]] = []
+        """Ends of links that a process has not read yet."""
+
+        self._handshakes: dict[int, Handshake] = {}
         self._boots = 0
         self._admission_number = 0
 
@@ -76,7 +71,13 @@ class World:
         self._boots += 1
         life = Life(name, incarnation or int(self.now * 1000) + self._boots)
         identity = Identity(
-            life, self._boots.to_bytes(16), "test", f"{label}:80", f"{label}:7101", f"{label}:91", ""
+            life,
+            self._boots.to_bytes(16),
+            "test",
+            f"{label}:80",
+            f"{label}:7101",
+            f"{label}:91",
+            self.zones.get(label, ""),
         )
         machine = Machine(
             identity, self.options, tuple(f"{s}:7101" for s in seeds), Random(self.rng.random()), self.now
@@ -89,8 +90,8 @@ class World:
 
     def kill(self, name: str) -> None:
         """SIGKILL: the process is gone, its peers read EOF."""
-        life = self.processes.pop(name).machine.life
-        self._close_links(life)
+        process = self.processes.pop(name)
+        self._close_links(process.machine.life, process.address)
         self.settle()
 
     def stop(self, name: str) -> None:
@@ -98,24 +99,47 @@ class World:
         self.processes[name].stopped = True
 
     def resume(self, name: str) -> None:
-        self.processes[name].stopped = False
+        """SIGCONT: requests that came meanwhile are read first, then what the links brought."""
+        process = self.processes[name]
+        process.stopped = False
+        while process.inbox:
+            process.inbox.popleft()()
+        self._tell_late()
 
     def reset(self, one: str, other: str) -> None:
         """The connection between two processes breaks; both live on."""
         pair = frozenset({self.machine(one).life, self.machine(other).life})
         if self.links.pop(pair, None) is not None:
             for life in pair:
-                gone = next(iter(pair - {life}))
-                self.processes[life.name].machine.link_closed(gone, self.now)
+                (gone,) = pair - {life}
+                self._tell_closed(life, gone, self.cut_between(one, other))
         self.settle()
 
-    def _close_links(self, life: Life) -> None:
+    def _close_links(self, life: Life, address: str) -> None:
         for pair in [pair for pair in self.links if life in pair]:
             del self.links[pair]
             (peer,) = pair - {life}
             process = self._of_life(peer)
-            if process is not None:
-                process.machine.link_closed(life, self.now)
+            is_cut = process is not None and frozenset({process.address, address}) in self.cut
+            self._tell_closed(peer, life, is_cut)
+
+    def _tell_closed(self, life: Life, gone: Life, is_cut: bool) -> None:
+        """`life` reads the end of its link to `gone`; if it is stopped or cut off, it will once it can."""
+        process = self._of_life(life)
+        if process is None:
+            return
+        if process.stopped or is_cut:
+            self._late.append((life, gone))
+        else:
+            process.machine.link_closed(gone, self.now)
+
+    def _tell_late(self) -> None:
+        late, self._late = self._late, []
+        for life, gone in late:
+            process, peer = self._of_life(life), self._of_life(gone)
+            if process is not None and frozenset({life, gone}) not in self.links:
+                is_cut = peer is not None and self._is_cut(process, peer)
+                self._tell_closed(life, gone, is_cut)
 
     def _of_life(self, life: Life) -> Process | None:
         return next((p for p in self.processes.values() if p.machine.life == life), None)
@@ -126,9 +150,18 @@ class World:
         """Begin an operation on a core: open, create, commit, invalidate. Its outcome comes into `outcomes`."""
         process = self.processes[name]
         process.operations += 1
-        getattr(process.machine, verb)(process.operations, *args, now=self.now, **kwargs)
-        self.settle()
-        return process.operations
+        operation = process.operations
+
+        def begin() -> None:
+            getattr(process.machine, verb)(operation, *args, now=self.now, **kwargs)
+            process.machine.check_invariants()
+
+        if process.stopped:
+            process.inbox.append(begin)
+        else:
+            begin()
+            self.settle()
+        return operation
 
     def outcome(self, name: str, operation: int) -> object:
         """The outcome of an operation; 'pending' while it waits."""
@@ -162,6 +195,10 @@ class World:
             if (copy := process.machine.copies.get(key)) is not None
         }
 
+    def members(self, name: str) -> set[str]:
+        """Names of the nodes that a node is linked with, and its own."""
+        return {name, *(life.name for life in self.machine(name).membership.linked())}
+
     def logged(self, name: str, event: str) -> list[dict[str, object]]:
         return [fields for logged, fields in self.processes[name].events if logged == event]
 
@@ -191,9 +228,37 @@ class World:
                 return
         raise AssertionError("the cluster does not come to rest")
 
-    def hold(self, *kinds: type) -> None:
-        """Keep messages of these kinds, and what follows them on their link, from arriving."""
-        self.held.update(kinds)
+    def hold(self, *kinds: type, by: str | None = None, to: str | None = None) -> None:
+        """Keep messages of these kinds, and what follows them on their link, from arriving.
+
+        `by` and `to` name a sender and a receiver; every one if None.
+        """
+        self.held += [(kind, by, to) for kind in kinds]
+
+    def _is_held(self, kind: type, sender: Life, receiver: Life) -> bool:
+        return any(
+            kind is held and by in (None, sender.name) and to in (None, receiver.name)
+            for held, by, to in self.held
+        )
+
+    def part(self, *groups: str) -> None:
+        """Cut the network between groups of nodes, each a string of names: packets vanish, no one is told."""
+        labels = [group.split() for group in groups]
+        for index, group in enumerate(labels):
+            for other in labels[index + 1 :]:
+                self.cut |= {frozenset({f"{a}:7101", f"{b}:7101"}) for a in group for b in other}
+
+    def heal(self) -> None:
+        """The network is whole again; what TCP has kept meanwhile arrives."""
+        self.cut.clear()
+        self._tell_late()
+        self.settle()
+
+    def cut_between(self, one: str, other: str) -> bool:
+        return self._is_cut(self.processes[one], self.processes[other])
+
+    def _is_cut(self, one: Process, other: Process) -> bool:
+        return frozenset({one.address, other.address}) in self.cut
 
     def let_go(self) -> None:
         self.held.clear()
@@ -227,14 +292,16 @@ class World:
                     old = next((life for life in pair if life.name == process.machine.life.name), None)
                     if old is not None and self._of_life(old) is None:
                         del self.links[pair]
-                        peer = self._of_life(next(iter(pair - {old})))
-                        if peer is not None:
-                            peer.machine.link_closed(old, self.now)
+                        (other,) = pair - {old}
+                        peer = self._of_life(other)
+                        self._tell_closed(other, old, peer is not None and self._is_cut(process, peer))
             case Admission(number, refusal):
                 process.admissions[number] = refusal
+                self._admission(number, refusal)
             case Resolve(operation, outcome):
                 assert operation not in process.outcomes, "an operation is resolved once"
                 process.outcomes[operation] = outcome
+                process.answered_at[operation] = self.now
             case Log(_, event, fields):
                 process.events.append((event, fields))
             case JoinRefusedForGood(refusal, _):
@@ -247,8 +314,7 @@ class World:
     def _drop(self, process: Process, life: Life) -> None:
         if self.links.pop(frozenset({process.machine.life, life}), None) is not None:
             peer = self._of_life(life)
-            if peer is not None:
-                peer.machine.link_closed(process.machine.life, self.now)
+            self._tell_closed(life, process.machine.life, peer is not None and self._is_cut(process, peer))
 
     def _dial(self, process: Process, address: str) -> None:
         peer = next((p for p in self.processes.values() if p.address == address), None)
@@ -256,7 +322,10 @@ class World:
         if peer is None:
             machine.dial_failed(address, "refused", "connection refused", None, self.now)
             return
-        if peer.stopped or frozenset({process.address, peer.address}) in self.cut:
+        if self._is_cut(process, peer):
+            machine.dial_failed(address, "timeout", "no answer", None, self.now)
+            return
+        if peer.stopped:
             machine.dial_failed(address, "handshake", "no answer", None, self.now)
             return
         if peer is process:
@@ -265,41 +334,39 @@ class World:
         if frozenset({machine.life, peer.machine.life}) in self.links:
             machine.dial_failed(address, "refusal", "linked", Refusal(RefusalCode.REDUNDANT), self.now)
             return
-        theirs = self._admitted(peer, machine.identity)
-        if theirs == "waiting":
-            machine.dial_failed(address, "handshake", "no answer yet", None, self.now)
-            return
-        if isinstance(theirs, Refusal):
-            machine.dial_failed(address, "refusal", theirs.detail, theirs, self.now)
-            return
-        ours = self._admitted(process, peer.machine.identity)
-        if isinstance(ours, Refusal):
-            machine.dial_failed(address, "refusal", ours.detail, None, self.now)
-            peer.machine.refused(ours, self.now)
-            return
-        if ours == "waiting" or frozenset({machine.life, peer.machine.life}) in self.links:
-            machine.dial_failed(address, "handshake", "no answer yet", None, self.now)
-            return
-        self.links[frozenset({machine.life, peer.machine.life})] = {
-            machine.life: deque(),
-            peer.machine.life: deque(),
-        }
-        machine.link_opened(peer.machine.identity, address, self.now)
-        peer.machine.link_opened(machine.identity, None, self.now)
+        self._ask_admission(Handshake(process, machine.life, peer, peer.machine.life, address))
 
-    def _admitted(self, process: Process, identity: Identity) -> object:
-        """None, a Refusal, or 'waiting' for a probe that takes longer than this dial does."""
+    def _ask_admission(self, handshake: Handshake) -> None:
+        """Ask the side whose turn it is; it may take its time, while it probes the holder of a name."""
         self._admission_number += 1
-        number = self._admission_number
-        process.machine.admit(number, identity, self.now)
-        for effect in process.machine.take_effects():
-            self._carry_out(process, effect)
-        if number not in process.admissions:
-            self._deliver()
-            self._deliver()
-            for effect in process.machine.take_effects():
-                self._carry_out(process, effect)
-        return process.admissions.get(number, "waiting")
+        self._handshakes[self._admission_number] = handshake
+        asked, other = handshake.asked_and_other
+        asked.machine.admit(self._admission_number, other.machine.identity, self.now)
+
+    def _admission(self, number: int, refusal: Refusal | None) -> None:
+        handshake = self._handshakes.pop(number, None)
+        if handshake is None:
+            return  # asked by a test itself
+        dialer, answerer = handshake.dialer, handshake.answerer
+        machine, peer, address = dialer.machine, answerer.machine, handshake.address
+        alive = list(self.processes.values())
+        if dialer not in alive or machine.life != handshake.dialer_life:
+            return
+        if answerer not in alive or answerer.stopped or peer.life != handshake.answerer_life:
+            machine.dial_failed(address, "handshake", "it ended", None, self.now)
+        elif refusal is not None and handshake.is_welcome_there:
+            machine.dial_failed(address, "refusal", refusal.detail, None, self.now)
+            peer.refused(refusal, self.now)
+        elif refusal is not None:
+            machine.dial_failed(address, "refusal", refusal.detail, refusal, self.now)
+        elif not handshake.is_welcome_there:
+            self._ask_admission(replace(handshake, is_welcome_there=True))
+        elif frozenset({machine.life, peer.life}) in self.links:
+            machine.dial_failed(address, "refusal", "linked", Refusal(RefusalCode.REDUNDANT), self.now)
+        else:
+            self.links[frozenset({machine.life, peer.life})] = {machine.life: deque(), peer.life: deque()}
+            machine.link_opened(peer.identity, address, self.now)
+            peer.link_opened(machine.identity, None, self.now)
 
     def _deliver(self) -> bool:
         delivered = False
@@ -309,9 +376,12 @@ class World:
                 if process is None or process.stopped:
                     continue
                 (sender,) = pair - {life}
+                origin = self._of_life(sender)
+                if origin is not None and self._is_cut(process, origin):
+                    continue
                 while queue and self.links.get(pair) is queues:
                     message = codec.decode(queue[0])
-                    if type(message) in self.held:
+                    if self._is_held(type(message), sender, life):
                         break
                     queue.popleft()
                     delivered = True

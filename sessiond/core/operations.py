@@ -1,0 +1,205 @@
+"""What the application asks of its sessions: open, create, commit, invalidate.
+
+Each operation has a number and is resolved exactly once, now or later, by a `Resolve` effect. A commit that
+meets the end of a handoff waits for it and then follows the session to its new primary (`forwarding`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from sessiond.backend import Committed, Elsewhere
+from sessiond.core.checkout import Checkout
+from sessiond.core.copies import Copy, Pending, Role
+from sessiond.core.effects import Resolve
+from sessiond.core.limits import refusal_of
+from sessiond.core.lookup import Request
+from sessiond.core.types import Key
+from sessiond.errors import Conflict, SessionError, SessionGone, Unavailable
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+
+class Operations:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._deferred: dict[Key, list[Callable[[], None]]] = {}
+
+    def tick(self) -> None:
+        """Let go on what waited for a move that was called off, or that another node made."""
+        for key in list(self._deferred):
+            copy = self._machine.copies.get(key)
+            if copy is None or not self._is_moving(copy):
+                self.release_deferred(key)
+
+    def try_open(self, key: Key) -> Checkout | None:
+        """The session, if this node is its primary and nothing stands in the way."""
+        machine = self._machine
+        copy = machine.copies.get(key)
+        return self.check_out(copy) if copy is not None and self.admits(copy) else None
+
+    def open(self, operation: int, key: Key, *, may_refer: bool) -> None:
+        """Get hold of a session; resolved with a `Checkout`, `Elsewhere`, None (no such session) or an error."""
+        machine = self._machine
+        if not machine.membership.joined:
+            machine.emit(
+                Resolve(operation, Unavailable("this node is still joining the cluster; nothing was changed"))
+            )
+            return
+        copy = machine.copies.get(key)
+        if copy is not None and self.admits(copy):
+            machine.emit(Resolve(operation, self.check_out(copy)))
+        elif machine.draining and (copy is None or copy.role is not Role.PRIMARY):
+            machine.emit(Resolve(operation, self._refer_away(key, may_refer=may_refer)))
+        else:
+            deadline = machine.now + machine.options.request_wait_s
+            machine.lookup.request(key, Request(operation, may_refer, deadline))
+            machine.due(machine.now)
+
+    def _refer_away(self, key: Key, *, may_refer: bool) -> Elsewhere | Unavailable:
+        """A node that leaves takes nothing over."""
+        machine = self._machine
+        copy, location = machine.copies.get(key), machine.directory.get(key)
+        terms = [known.term for known in (copy, location) if known is not None]
+        if terms and may_refer and machine.membership.is_linked(max(terms).owner):
+            return Elsewhere(max(terms).owner.name)
+        return Unavailable(
+            "this node is leaving and takes no sessions over; nothing was changed: try another node"
+        )
+
+    def admits(self, copy: Copy) -> bool:
+        """Whether a request may have this copy now; ends it if its time is over."""
+        machine = self._machine
+        if copy.role is not Role.PRIMARY or copy.tombstone:
+            return False
+        leads = copy.leads
+        if leads.handoff is not None and machine.now >= leads.handoff.freeze_at:
+            return False
+        if not leads.in_flight and machine.now >= machine.expiry.deadline(copy):
+            machine.expiry.end(copy)
+            return False
+        return True
+
+    def check_out(self, copy: Copy) -> Checkout:
+        machine = self._machine
+        machine.replication.touch(copy)
+        return Checkout(machine, copy)
+
+    def request_done(self, key: Key) -> None:
+        """The last request in flight is done with a session that is to be handed over."""
+        machine = self._machine
+        copy = machine.copies.get(key)
+        if copy is not None and copy.role is Role.PRIMARY:
+            machine.takeover.continue_handoff(copy)
+
+    def is_frozen(self, copy: Copy) -> bool:
+        """Whether a primary takes no writes any more, because it is about to hand the session over."""
+        machine = self._machine
+        handoff = copy.leads.handoff
+        if handoff is None or machine.now < handoff.freeze_at:
+            return False
+        return copy.leads.in_flight == 0 or machine.now >= handoff.deadline
+
+    def is_settled(self, key: Key) -> bool:
+        """Whether all that this node shows of a session has been applied by the whole list."""
+        machine = self._machine
+        copy = machine.copies.get(key)
+        return (
+            copy is not None
+            and copy.role is Role.PRIMARY
+            and not copy.tombstone
+            and bool(copy.backups)
+            and not self.is_frozen(copy)
+            and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
+        )
+
+    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None]) -> None:
+        """Make a session with its first write; resolved with `Committed` or an error."""
+        machine = self._machine
+        if not machine.membership.joined or machine.draining:
+            reason = (
+                "this node takes no new sessions (joining, or leaving); nothing was written: try another node"
+            )
+            machine.emit(Resolve(operation, Unavailable(reason)))
+            return
+        refusal = self.limits_refusal(None, changes)
+        if refusal is not None:
+            machine.emit(Resolve(operation, refusal))
+            return
+        copy = machine.replication.create(key)
+        self._write(operation, copy, changes)
+        if not copy.backups:
+            machine.replication.announce(copy)  # with a list, adding to it has announced it
+
+    def commit(
+        self,
+        operation: int,
+        key: Key,
+        changes: Mapping[str, bytes | None],
+        if_version: int | None,
+    ) -> None:
+        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
+        machine = self._machine
+        copy = machine.copies.get(key)
+        if copy is not None and self._is_moving(copy):
+            self._defer(key, lambda: self.commit(operation, key, changes, if_version))
+            return
+        if copy is None or copy.role is not Role.PRIMARY:
+            machine.forwarding.forward(operation, key, changes, if_version, invalidate=False)
+            return
+        if copy.tombstone:
+            machine.emit(Resolve(operation, SessionGone("the session has ended; nothing was written")))
+            return
+        if if_version is not None and if_version != copy.version:
+            machine.emit(Resolve(operation, Conflict(if_version, copy.version)))
+            return
+        refusal = self.limits_refusal(copy, changes)
+        if refusal is not None:
+            machine.emit(Resolve(operation, refusal))
+            return
+        self._write(operation, copy, changes)
+
+    def _write(self, operation: int, copy: Copy, changes: Mapping[str, bytes | None]) -> None:
+        machine = self._machine
+        if machine.options.ack == "sync":
+            machine.replication.write(copy, changes, Pending(operation, 0))
+        else:
+            machine.replication.write(copy, changes, Pending(None, 0))
+            machine.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
+        machine.due(machine.now + machine.options.ack_timeout_s)
+
+    def invalidate(self, operation: int, key: Key) -> None:
+        """End a session for good; resolved with None or an error."""
+        machine = self._machine
+        copy = machine.copies.get(key)
+        if copy is not None and self._is_moving(copy):
+            self._defer(key, lambda: self.invalidate(operation, key))
+            return
+        if copy is None or copy.role is not Role.PRIMARY:
+            machine.forwarding.forward(operation, key, {}, None, invalidate=True)
+        elif copy.tombstone:
+            machine.replication.answer_when_applied(copy, Pending(operation, 0, tombstone=True))
+        else:
+            machine.stats.invalidated += 1
+            machine.replication.begin_tombstone(copy, Pending(operation, 0))
+        machine.due(machine.now + machine.options.ack_timeout_s)
+
+    def _is_moving(self, copy: Copy) -> bool:
+        """Whether a handoff is at its end, when nobody can take a write."""
+        leads = copy.leadership
+        if leads is None:
+            return False
+        return leads.grant is not None or (leads.handoff is not None and self.is_frozen(copy))
+
+    def _defer(self, key: Key, again: Callable[[], None]) -> None:
+        """A commit that meets a handoff at its end waits for it, and then follows the session."""
+        self._deferred.setdefault(key, []).append(again)
+
+    def release_deferred(self, key: Key) -> None:
+        """The move is over: commits that waited for it go on."""
+        for again in self._deferred.pop(key, ()):
+            again()
+
+    def limits_refusal(self, copy: Copy | None, changes: Mapping[str, bytes | None]) -> SessionError | None:
+        """Why these changes may not be written, or None."""
+        return refusal_of(changes, copy, self._machine.copies.bytes, self._machine.options)

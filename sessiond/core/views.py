@@ -1,0 +1,48 @@
+"""What a node shows of its cluster and of one session, from its own knowledge."""
+
+from typing import TYPE_CHECKING
+
+from sessiond.backend import Whereabouts
+from sessiond.contract.cluster_view import ClusterView, MemberView
+from sessiond.core.copies import Role
+from sessiond.core.types import Key
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+
+def cluster_view(machine: "Machine") -> ClusterView:
+    """The cluster as this node sees it."""
+    identity, counts = machine.identity, machine.copies.counts
+    own = MemberView(
+        name=identity.life.name,
+        incarnation=identity.life.incarnation,
+        state=machine.state,
+        http=identity.http,
+        cluster=identity.cluster,
+        api=identity.api,
+        zone=identity.zone,
+        primaries=counts[Role.PRIMARY],
+        backups=counts[Role.BACKUP],
+        unprotected=machine.unprotected,
+    )
+    rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
+    return ClusterView(identity.cluster_name, identity.life.name, "any", tuple(rows))
+
+
+def locate(machine: "Machine", key: Key) -> Whereabouts | None:
+    """Where a session lives: from the own copy if there is one, else from the directory."""
+    copy, location = machine.copies.get(key), machine.directory.get(key)
+    if location is not None and location.gone:
+        return None
+    if (
+        copy is not None
+        and copy.role is not Role.QUARANTINED
+        and (location is None or copy.term >= location.term)
+    ):
+        location = copy.location
+    if location is None:
+        return None
+    version = copy.version if copy is not None and copy.role is not Role.QUARANTINED else None
+    names = tuple(life.name for life in location.backups)
+    return Whereabouts(location.term.owner.name, names, location.term.epoch, version)

@@ -1,0 +1,78 @@
+"""What nodes tell about the cluster can be read again, by older and newer readers."""
+
+import json
+
+import pytest
+
+from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState, MemberView
+
+ALIVE = MemberView("node1", 17, MemberState.ALIVE, "h:1", "h:2", "h:3", "a", 5, 6, 0)
+DEAD = MemberView("node2", 3, MemberState.DEAD, "", "h:2", "", "", None, None, None)
+VIEW = ClusterView("shop", "node1", "any", (ALIVE, DEAD))
+HEALTH = HealthView("node1", MemberState.DRAINING, 1, 2, 0.25)
+
+
+def test_a_view_survives_the_way_over_http() -> None:
+    assert ClusterView.from_json(json.loads(json.dumps(VIEW.to_json()))) == VIEW
+
+
+def test_a_view_has_the_names_that_others_rely_on() -> None:
+    body = json.loads(json.dumps(VIEW.to_json()))
+    assert list(body) == ["cluster", "node", "quorum", "members"]
+    assert body["members"][0] == {
+        "name": "node1",
+        "incarnation": 17,
+        "state": "alive",
+        "http": "h:1",
+        "cluster": "h:2",
+        "api": "h:3",
+        "zone": "a",
+        "primaries": 5,
+        "backups": 6,
+        "unprotected": 0,
+    }
+    assert body["members"][1]["state"] == "dead"
+    assert body["members"][1]["primaries"] is None
+
+
+def test_health_survives_the_way_over_http_under_the_names_that_balancers_rely_on() -> None:
+    body = json.loads(json.dumps(HEALTH.to_json()))
+    assert body == {"node": "node1", "state": "draining", "primaries": 1, "backups": 2, "load": 0.25}
+    assert HealthView.from_json(body) == HEALTH
+
+
+def test_what_a_newer_node_says_besides_is_ignored() -> None:
+    body = VIEW.to_json()
+    body["news"] = 1
+    body["members"] = [{**row, "news": 1} for row in body["members"]]
+    assert ClusterView.from_json(body) == VIEW
+    assert HealthView.from_json({**HEALTH.to_json(), "news": 1}) == HEALTH
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"cluster": "c", "node": "n", "quorum": "any"},
+        {"cluster": "c", "node": "n", "quorum": "any", "members": 1},
+        {"cluster": "c", "node": "n", "quorum": "any", "members": [1]},
+        {"cluster": "c", "node": "n", "quorum": "any", "members": [{}]},
+        {**VIEW.to_json(), "members": [{**VIEW.to_json()["members"][0], "state": "well"}]},
+    ],
+)
+def test_a_body_that_is_no_view_is_one_of_the_errors_that_readers_expect(body: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        ClusterView.from_json(body)
+
+
+@pytest.mark.parametrize("change", [{"state": "well"}, {"primaries": "many"}, {"load": None}])
+def test_a_body_that_is_no_health_is_one_of_the_errors_that_readers_expect(change: dict[str, object]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        HealthView.from_json({**HEALTH.to_json(), **change})
+
+
+@pytest.mark.parametrize("missing", ["node", "state", "primaries", "backups", "load"])
+def test_health_without_one_of_its_fields_is_no_health(missing: str) -> None:
+    body = {name: value for name, value in HEALTH.to_json().items() if name != missing}
+    with pytest.raises(KeyError):
+        HealthView.from_json(body)

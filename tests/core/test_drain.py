@@ -1,0 +1,203 @@
+"""A node leaves in order: every session is handed over before it goes."""
+
+import pytest
+
+from sessiond.backend import Committed, Elsewhere
+from sessiond.contract.cluster_view import MemberState
+from sessiond.core import messages as m
+from sessiond.core.checkout import Checkout
+from sessiond.core.options import Options
+from sessiond.errors import Unavailable
+from tests.core.world import World
+
+
+def cluster(nodes: int = 3, sessions: int = 30, options: Options | None = None) -> World:
+    """Nodes with sessions everywhere."""
+    world = World(options)
+    names = [f"node{i + 1}" for i in range(nodes)]
+    world.boot(*names)
+    world.run(1.0)
+    for number in range(sessions):
+        world.create(names[number % nodes], key(number), n=b"1")
+    world.run(0.5)
+    return world
+
+
+def key(number: int) -> bytes:
+    return bytes([number]) * 16
+
+
+def drain(world: World, name: str, seconds: float = 5.0) -> None:
+    world.machine(name).begin_drain(world.now)
+    world.run(seconds)
+
+
+def test_a_drained_node_holds_nothing_and_the_others_hold_everything_twice():
+    world = cluster()
+    drain(world, "node1")
+    machine = world.machine("node1")
+    assert machine.drained
+    assert len(machine.copies) == 0
+    for number in range(30):
+        assert sorted(world.where(key(number)).values()) == ["B", "P"]
+
+
+def test_nothing_is_lost_and_nobody_is_suspected_when_a_node_drains_and_leaves():
+    world = cluster()
+    drain(world, "node1")
+    world.machine("node1").leave(world.now)
+    world.settle()
+    world.kill("node1")
+    for number in range(30):
+        assert world.read("node2", key=key(number)) == b"1"
+    assert world.machine("node2").stats.deaths == 0
+
+
+def test_a_node_is_not_drained_before_its_last_session_is_handed_over():
+    world = cluster()
+    world.hold(m.Ack, m.Grant)
+    world.machine("node1").begin_drain(world.now)
+    world.settle()
+    assert not world.machine("node1").drained
+    world.let_go()
+    world.run(5.0)
+    assert world.machine("node1").drained
+
+
+def test_a_draining_node_takes_no_new_sessions_and_says_where_to_go():
+    world = cluster(sessions=1)
+    world.machine("node1").begin_drain(world.now)
+    refusal = world.create("node1", b"n" * 16)
+    assert isinstance(refusal, Unavailable)
+    assert "another node" in str(refusal)
+    assert world.where(b"n" * 16) == {}
+
+
+def test_a_draining_node_takes_nothing_over_but_refers():
+    world = cluster(nodes=4, sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    leaving = min(set(world.processes) - set(world.where()))
+    world.machine(leaving).begin_drain(world.now)
+    assert world.open(leaving, may_refer=True) == Elsewhere("node1")
+    refusal = world.open(leaving)
+    assert isinstance(refusal, Unavailable)
+    assert "try another node" in str(refusal)
+    assert world.where()["node1"] == "P"
+
+
+def test_a_draining_node_still_serves_what_it_still_has():
+    world = cluster(sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    held = world.open("node1")
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.2)
+    assert world.commit("node1", n=b"2") == Committed(2, protected=True)
+    held.release()
+    world.run(1.0)
+    assert world.machine("node1").drained
+    assert world.read("node2") == b"2"
+
+
+def test_a_draining_node_gets_no_new_backups_and_loses_those_it_has():
+    world = cluster()
+    drain(world, "node1")
+    for number in range(30, 50):
+        world.create("node2", key(number))
+        assert world.where(key(number)) == {"node2": "P", "node3": "B"}
+
+
+def test_everybody_sees_at_once_that_a_node_is_draining():
+    world = cluster(sessions=0)
+    world.machine("node1").begin_drain(world.now)
+    world.settle()
+    states = {row.name: row.state for row in world.machine("node2").cluster_view().members}
+    assert states["node1"] is MemberState.DRAINING
+    assert world.machine("node1").state is MemberState.DRAINING
+
+
+def test_of_two_nodes_one_can_leave_at_any_time():
+    world = cluster(nodes=2)
+    drain(world, "node1")
+    assert world.machine("node1").drained
+    assert world.machine("node2").copies.counts["P"] == 30
+    world.machine("node1").leave(world.now)
+    world.settle()
+    world.kill("node1")
+    assert world.commit("node2", key(0), n=b"2") == Committed(2, protected=False)
+
+
+def test_the_last_node_has_nobody_to_hand_anything_to_and_is_drained_at_once():
+    world = cluster(nodes=1)
+    world.machine("node1").begin_drain(world.now)
+    assert world.machine("node1").drained
+    assert world.machine("node1").copies.counts["P"] == 30
+
+
+def test_two_nodes_that_leave_together_hand_everything_to_the_third():
+    world = cluster()
+    world.machine("node1").begin_drain(world.now)
+    world.machine("node2").begin_drain(world.now)
+    world.run(5.0)
+    assert world.machine("node1").drained
+    assert world.machine("node2").drained
+    assert world.machine("node3").copies.counts["P"] == 30
+
+
+def test_when_all_nodes_leave_none_waits_for_another():
+    world = cluster()
+    for name in world.processes:
+        world.machine(name).begin_drain(world.now)
+    world.settle()
+    assert all(world.machine(name).drained for name in world.processes)
+
+
+def test_a_grant_that_was_lost_on_the_way_to_an_heir_does_not_hold_the_drain_up():
+    world = cluster(sessions=1)
+    world.hold(m.Grant)
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.2)
+    heir = world.machine("node1").copies[key(0)].term.owner
+    world.held = []
+    world.reset("node1", heir.name)
+    world.run(5.0)
+    assert world.machine("node1").drained
+    assert world.where(key(0))[heir.name] == "P"
+
+
+def test_a_draining_arbiter_gives_the_session_of_a_dead_primary_to_a_node_that_stays():
+    world = cluster(nodes=4, sessions=0, options=Options(reprotect_delay_s=0.2))
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    holder = next(name for name, role in world.where().items() if role == "B")
+    world.hold(m.Put, by="node1")  # it cannot replace its backup before it dies
+    world.machine(holder).begin_drain(world.now)
+    world.settle()
+    world.kill("node1")
+    world.held = []
+    world.run(5.0)
+    assert world.machine(holder).drained
+    assert holder not in world.where()
+    assert sorted(world.where().values()) == ["B", "P"]
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_requests_go_on_while_nodes_drain_one_after_another(copies):
+    world = cluster(nodes=copies + 3, sessions=10, options=Options(copies=copies))
+    visits = 1
+    for leaving in ("node1", "node2"):
+        world.machine(leaving).begin_drain(world.now)
+        for _ in range(10):
+            world.run(0.2)
+            for number in range(10):
+                operation = world.ask(f"node{copies + 3}", "open", key(number), may_refer=False)
+                world.run(0.3)
+                checkout = world.outcome(f"node{copies + 3}", operation)
+                assert isinstance(checkout, Checkout)
+                assert checkout.read("n") == b"%d" % visits
+                checkout.release()
+        assert world.machine(leaving).drained
+        world.machine(leaving).leave(world.now)
+        world.settle()
+        world.kill(leaving)
