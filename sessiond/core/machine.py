@@ -5,8 +5,8 @@ plain methods beside them. Each call carries the clock's reading, does everythin
 leaves effects to be carried out *in order*, at once. Randomness comes from the `Random` passed in.
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
-in the parts: `membership`, `operations`, `replication`, `backing`, `takeover`, `lookup`, `forwarding`, `expiry` and
-`upkeep`.
+in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
+`forwarding`, `expiry` and `upkeep`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from sessiond.contract.cluster_view import ClusterView, MemberState
 from sessiond.core import messages as m
 from sessiond.core import views
 from sessiond.core.acks import AckLedger
+from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
 from sessiond.core.checkout import Checkout
@@ -63,6 +64,7 @@ class Machine:
         self._owing: set[Life] = set()
         self._members_changed = False
         self.membership = Membership(self, seeds)
+        self.admission = AdmissionDesk(self)
         self.announcements = Announcements(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
@@ -75,7 +77,7 @@ class Machine:
         self._handlers: dict[type, Callable[[Life, Any], None]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
             m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
-            m.Pong: lambda life, _: self.membership.pong(life),
+            m.Pong: lambda life, _: self.admission.pong(life),
             m.Vote: self._on_vote,
             m.Leave: lambda life, _: self.membership.bury(life, "it said so", certain=True, left=True),
             m.SnapshotRequest: lambda life, _: self._send_snapshot(life),
@@ -129,6 +131,7 @@ class Machine:
         self.now = now
         parts = (
             self.membership,
+            self.admission,
             self.announcements,
             self.lookup,
             self.forwarding,
@@ -233,7 +236,7 @@ class Machine:
     def admit(self, number: int, identity: Identity, now: float) -> None:
         """Somebody has proven to know the secret; the answer is an `Admission` with this number."""
         self.now = now
-        self.membership.admit(number, identity, now)
+        self.admission.admit(number, identity, now)
         self.due(now)
 
     def link_opened(self, identity: Identity, address: str | None, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Who is in the cluster: members, their lives, evidence of death, admission, joining.
+"""Who is in the cluster: members, their lives, evidence of death, joining. `admission` guards the door.
 
 Every node keeps a link to every other one and sends a heartbeat on each. Evidence that a life has ended,
 strongest first: LEAVE; another life at the same name; a link that ended and could not be made again; silence
@@ -8,16 +8,16 @@ node refuses it from then on, and who was accused in error comes back with a hig
 What a death means for sessions is not decided here: `Machine.life_ended` is told.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sessiond.contract.cluster_view import MemberState, MemberView
 from sessiond.contract.placement import Candidate
 from sessiond.core import messages as m
 from sessiond.core.dialing import Dialer
-from sessiond.core.effects import Admission, DropLink, JoinRefusedForGood
+from sessiond.core.effects import DropLink, JoinRefusedForGood
 from sessiond.core.identity import Identity, Refusal, RefusalCode
-from sessiond.core.options import DEAD_SHOWN_S, PROBE_WAIT_S
+from sessiond.core.options import DEAD_SHOWN_S
 from sessiond.core.types import Life
 
 if TYPE_CHECKING:
@@ -63,15 +63,6 @@ class Member:
         return MemberState.DRAINING if self.status.draining else MemberState.ALIVE
 
 
-@dataclass(slots=True)
-class PendingAdmission:
-    """A newcomer waits while the holder of its name is probed."""
-
-    identity: Identity
-    deadline: float
-    numbers: list[int] = field(default_factory=list)
-
-
 class Membership:
     """The members as this node sees them."""
 
@@ -84,7 +75,6 @@ class Membership:
         self._seeds_answered: set[str] = set()
         self._own_addresses: set[str] = set()
         self._dialer = Dialer(machine.emit, machine.options.reconnect_backoff_max_s)
-        self._admissions: dict[str, PendingAdmission] = {}
         self._next_heartbeat = 0.0
         self._last_tick = 0.0
         self._snapshot_asked_at: float | None = None
@@ -107,6 +97,10 @@ class Membership:
     def is_draining(self, life: Life) -> bool:
         member = self.members.get(life.name)
         return member is not None and member.status is not None and member.status.draining
+
+    def dead_through(self, name: str) -> int:
+        """The highest incarnation of a name that is known to be over; 0 for none."""
+        return self._dead_through.get(name, 0)
 
     def alive(self) -> list[Life]:
         """Every other life that is not known to be dead, linked or not."""
@@ -170,9 +164,8 @@ class Membership:
         self._settle_join(now)
 
     def next_deadline(self) -> float:
-        deadlines = [self._next_heartbeat, *(waiting.deadline for waiting in self._admissions.values())]
         dial_at = self._dialer.next_deadline()
-        return min(deadlines) if dial_at is None else min(*deadlines, dial_at)
+        return self._next_heartbeat if dial_at is None else min(self._next_heartbeat, dial_at)
 
     def tick(self, now: float) -> None:
         options = self._machine.options
@@ -182,13 +175,6 @@ class Membership:
             for member in self.members.values():
                 member.heard_at = now
         self._last_tick = now
-        for name, waiting in list(self._admissions.items()):
-            if now >= waiting.deadline:
-                self.bury(
-                    self.members[name].life,
-                    "another process took its name and it did not answer",
-                    certain=True,
-                )
         if now >= self._next_heartbeat:
             self._next_heartbeat = now + options.heartbeat_interval_s
             self._heartbeat(now)
@@ -345,82 +331,12 @@ class Membership:
         )
         machine.life_ended(member.life, left=member.left)
         machine.members_changed()
-        waiting = self._admissions.pop(name, None)
-        if waiting is not None:
-            self._answer(waiting, self._verdict(waiting.identity))
-        elif not member.left:
+        if not machine.admission.life_ended(name) and not member.left:
             # Where it was, it may be again: after a partition nobody else would start to talk.
             # A seed's name may lead to another address by then.
             for address in (member.address, *self._seeds):
                 if address not in self._own_addresses:
                     self._dialer.want(address, machine.now)
-
-    # --- admission ----------------------------------------------------------------------------------
-
-    def admit(self, number: int, identity: Identity, now: float) -> None:
-        """Somebody has proven to belong to the cluster and says who it is; answered by an `Admission`."""
-        life = identity.life
-        holder = self.members.get(life.name)
-        if self._is_another_process(holder, identity) and holder is not None:
-            # Two processes with one name: the one that is here already is asked whether it lives.
-            waiting = self._admissions.get(life.name)
-            if waiting is None:
-                waiting = self._admissions[life.name] = PendingAdmission(identity, now + PROBE_WAIT_S)
-                self._machine.send((holder.life,), m.Ping(number))
-            if waiting.identity.boot_id == identity.boot_id:
-                waiting.numbers.append(number)
-            else:
-                self._machine.emit(Admission(number, self._duplicate(life.name)))
-            return
-        self._machine.emit(Admission(number, self._verdict(identity)))
-
-    def pong(self, life: Life) -> None:
-        """The probed holder of a name lives."""
-        waiting = self._admissions.pop(life.name, None)
-        if waiting is not None:
-            self._machine.log(
-                "warning", "join.duplicate_name", peer=life.name, address=waiting.identity.cluster
-            )
-            self._answer(waiting, self._duplicate(life.name))
-
-    def _is_another_process(self, holder: Member | None, identity: Identity) -> bool:
-        """Whether the name is held by a life that may well go on, and is not the one that knocks."""
-        if holder is None or not holder.is_alive or holder.identity is None:
-            return False
-        if holder.identity.boot_id == identity.boot_id:
-            return False
-        # Its link is gone and a newer process answers at its very address: the old one cannot be there too.
-        return holder.linked or holder.address != identity.cluster
-
-    def _verdict(self, identity: Identity) -> Refusal | None:
-        life = identity.life
-        if life.name == self._machine.life.name:
-            return self._meet_namesake(identity)
-        floor = self._dead_through.get(life.name, 0)
-        member = self.members.get(life.name)
-        if member is not None and member.life != life:
-            floor = max(floor, member.life.incarnation)
-        if life.incarnation <= floor:
-            return Refusal(RefusalCode.DEAD, f"{life} has been declared dead", floor)
-        return None
-
-    def _meet_namesake(self, identity: Identity) -> Refusal:
-        """Another process has this node's name. Of the two, the one that has not joined yet is the newcomer."""
-        refusal = self._duplicate(identity.life.name)
-        if not self.joined:
-            self._machine.emit(JoinRefusedForGood(refusal, identity.cluster))
-        return refusal
-
-    @staticmethod
-    def _duplicate(name: str) -> Refusal:
-        return Refusal(
-            RefusalCode.DUPLICATE_NAME,
-            f"a living node is named {name} already: give this one another --name, or stop the other first",
-        )
-
-    def _answer(self, waiting: PendingAdmission, refusal: Refusal | None) -> None:
-        for number in waiting.numbers:
-            self._machine.emit(Admission(number, refusal))
 
     # --- joining ------------------------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""Who may have a link: one living process for each name, in a life that has not ended.
+
+Two processes may claim one name: a restarted node whose old life is not known to be over, or a mistake. The
+holder is asked whether it lives; it answers, and the newcomer is refused for good; it does not, and it is
+buried. Of two that meet directly, the one that has not joined yet is the newcomer.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sessiond.core import messages as m
+from sessiond.core.effects import Admission, JoinRefusedForGood
+from sessiond.core.identity import Identity, Refusal, RefusalCode
+from sessiond.core.options import PROBE_WAIT_S
+from sessiond.core.types import Life
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+    from sessiond.core.membership import Member
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A newcomer waits while the holder of its name is probed."""
+
+    identity: Identity
+    deadline: float
+    numbers: list[int] = field(default_factory=list)
+
+
+class AdmissionDesk:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._pending: dict[str, _Pending] = {}
+
+    def next_deadline(self) -> float | None:
+        return min((waiting.deadline for waiting in self._pending.values()), default=None)
+
+    def tick(self, now: float) -> None:
+        membership = self._machine.membership
+        for name, waiting in list(self._pending.items()):
+            if now >= waiting.deadline:
+                why = "another process took its name and it did not answer"
+                membership.bury(membership.life_of(name), why, certain=True)
+
+    def life_ended(self, name: str) -> bool:
+        """The holder of a name is dead: a newcomer that waited for that comes in. Whether there was one."""
+        waiting = self._pending.pop(name, None)
+        if waiting is not None:
+            self._answer(waiting, self._verdict(waiting.identity))
+        return waiting is not None
+
+    def admit(self, number: int, identity: Identity, now: float) -> None:
+        """Somebody has proven to belong to the cluster and says who it is; answered by an `Admission`."""
+        life = identity.life
+        holder = self._machine.membership.members.get(life.name)
+        if self._is_another_process(holder, identity) and holder is not None:
+            # Two processes with one name: the one that is here already is asked whether it lives.
+            waiting = self._pending.get(life.name)
+            if waiting is None:
+                waiting = self._pending[life.name] = _Pending(identity, now + PROBE_WAIT_S)
+                self._machine.send((holder.life,), m.Ping(number))
+            if waiting.identity.boot_id == identity.boot_id:
+                waiting.numbers.append(number)
+            else:
+                self._machine.emit(Admission(number, self._duplicate(life.name)))
+            return
+        self._machine.emit(Admission(number, self._verdict(identity)))
+
+    def pong(self, life: Life) -> None:
+        """The probed holder of a name lives."""
+        waiting = self._pending.pop(life.name, None)
+        if waiting is not None:
+            self._machine.log(
+                "warning", "join.duplicate_name", peer=life.name, address=waiting.identity.cluster
+            )
+            self._answer(waiting, self._duplicate(life.name))
+
+    def _is_another_process(self, holder: "Member | None", identity: Identity) -> bool:
+        """Whether the name is held by a life that may well go on, and is not the one that knocks."""
+        if holder is None or not holder.is_alive or holder.identity is None:
+            return False
+        if holder.identity.boot_id == identity.boot_id:
+            return False
+        # Its link is gone and a newer process answers at its very address: the old one cannot be there too.
+        return holder.linked or holder.address != identity.cluster
+
+    def _verdict(self, identity: Identity) -> Refusal | None:
+        life = identity.life
+        if life.name == self._machine.life.name:
+            return self._meet_namesake(identity)
+        floor = self._machine.membership.dead_through(life.name)
+        member = self._machine.membership.members.get(life.name)
+        if member is not None and member.life != life:
+            floor = max(floor, member.life.incarnation)
+        if life.incarnation <= floor:
+            return Refusal(RefusalCode.DEAD, f"{life} has been declared dead", floor)
+        return None
+
+    def _meet_namesake(self, identity: Identity) -> Refusal:
+        """Another process has this node's name. Of the two, the one that has not joined yet is the newcomer."""
+        refusal = self._duplicate(identity.life.name)
+        if not self._machine.membership.joined:
+            self._machine.emit(JoinRefusedForGood(refusal, identity.cluster))
+        return refusal
+
+    @staticmethod
+    def _duplicate(name: str) -> Refusal:
+        return Refusal(
+            RefusalCode.DUPLICATE_NAME,
+            f"a living node is named {name} already: give this one another --name, or stop the other first",
+        )
+
+    def _answer(self, waiting: _Pending, refusal: Refusal | None) -> None:
+        for number in waiting.numbers:
+            self._machine.emit(Admission(number, refusal))
