@@ -102,10 +102,10 @@ class AdminApi:
             return _problem(404, "unknown_node", f"there is no node of that name; the nodes are {known}")
         try:
             state, weight = _order_in(await request.json())
+            if weight is not None:  # first: it may be refused, and then nothing is to change
+                self._pool.set_weight(node, weight)
             if state is not None:
                 self._pool.set_order(node, state)
-            if weight is not None:
-                self._pool.set_weight(node, weight)
         except (ValueError, TypeError) as error:
             return _problem(400, "bad_order", str(error))
         log.info("node.ordered", node=node.name, state=node.state.value, weight=node.weight)

@@ -1,1 +1,1 @@
-"""Routing, health and retry decisions, without I/O."""
+"""What the balancer decides, without I/O, clock or global randomness: parsing, routing, health, retries."""

@@ -1,1 +1,1 @@
-"""The data plane: HTTP/1.1 in, HTTP/1.1 out, on asyncio protocols."""
+"""The data plane: asyncio protocols that move bytes between clients and nodes as `balancer.core` decides."""

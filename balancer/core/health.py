@@ -1,0 +1,119 @@
+"""Whether a node is fit for requests: active checks, what requests met, and at-once reaction to a dead address.
+
+Three kinds of evidence, each with its own patience. An address that cannot be connected to (refused, name gone,
+no answer in time: a vanished container shows any of them) is down at once. A failed check counts towards `fall`,
+a failed request towards `request_fall`, both in a row. Only checks bring a node back: `rise` in a row.
+
+A check that was under way when the node went down says nothing about the time after: its result is recognised by
+its number and ignored.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+UNCHECKED = "not checked yet"
+
+
+class Fitness(Enum):
+    """What health alone says of a node; the operator's word comes on top (`balancer.core.pool`)."""
+
+    UP = "up"
+    DRAINING = "draining"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How much evidence changes a node's fitness; all counts are of events in a row."""
+
+    rise: int
+    fall: int
+    request_fall: int
+
+
+class Health:
+    """The evidence about one node. Every verb returns whether fitness or reason changed."""
+
+    __slots__ = (
+        "_checks_failed",
+        "_checks_passed",
+        "_epoch",
+        "_patience",
+        "fitness",
+        "reason",
+        "requests_failed",
+    )
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._checks_passed = 0
+        self._checks_failed = 0
+        self._epoch = 0
+        self.fitness = Fitness.DOWN
+        self.reason = UNCHECKED
+        self.requests_failed = 0
+
+    def check_started(self) -> int:
+        """A number to hand back with the result."""
+        return self._epoch
+
+    def check_passed(self, number: int, *, draining: bool = False) -> bool:
+        """The node answered. `draining`: it asks for no more requests, and finishes what it has."""
+        if number != self._epoch:
+            return False
+        self._checks_failed = 0
+        self._checks_passed += 1
+        if draining:
+            return self._become(Fitness.DRAINING, "the node says that it is draining")
+        if (
+            self.fitness is Fitness.DOWN
+            and self.reason != UNCHECKED
+            and self._checks_passed < self._patience.rise
+        ):
+            return False
+        return self._become(Fitness.UP, "")
+
+    def check_failed(self, number: int, reason: str, *, deliberate: bool = False) -> bool:
+        """`deliberate`: the node itself answered that it is not ready, so there is nothing to wait for."""
+        if number != self._epoch:
+            return False
+        self._checks_passed = 0
+        self._checks_failed += 1
+        if deliberate or self.reason == UNCHECKED or self._checks_failed >= self._patience.fall:
+            return self._become(Fitness.DOWN, reason)
+        return False
+
+    def unreachable(self, reason: str) -> bool:
+        """Nobody could connect."""
+        return self._become(Fitness.DOWN, reason)
+
+    def request_failed(self, reason: str) -> bool:
+        """A request got no answer, or half of one, or nonsense. Of a node that is down already that is no news."""
+        self.requests_failed += 1
+        if self.fitness is Fitness.DOWN or self.requests_failed < self._patience.request_fall:
+            return False
+        return self._become(
+            Fitness.DOWN, f"{self.requests_failed} requests in a row failed, the last: {reason}"
+        )
+
+    def request_answered(self) -> None:
+        self.requests_failed = 0
+
+    def _become(self, fitness: Fitness, reason: str) -> bool:
+        if fitness is Fitness.DOWN:
+            self._checks_passed = 0
+            if self.fitness is not Fitness.DOWN:
+                self._epoch += 1
+        else:
+            self.requests_failed = 0
+        changed = (fitness, reason) != (self.fitness, self.reason)
+        self.fitness, self.reason = fitness, reason
+        return changed
+
+    def check_invariants(self) -> None:
+        if self.fitness is Fitness.UP and self.reason:
+            raise AssertionError("a node that is up needs no reason")
+        if self.fitness is not Fitness.UP and not self.reason:
+            raise AssertionError("a node that is not up has a reason")
+        if self._checks_passed and self._checks_failed:
+            raise AssertionError("checks passed and failed are counts in a row")

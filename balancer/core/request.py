@@ -1,0 +1,225 @@
+"""Requests from clients: strict reading, and the head that goes to a node.
+
+llhttp leaves some of RFC 9112 to its users; this closes it: exactly one Host, versions 1.0 and 1.1 only, one
+space between the parts of the request line, no Transfer-Encoding in HTTP/1.0 and none but ``chunked``, a body
+that comes with an Upgrade, limits on everything. What is not understood is refused, never guessed.
+"""
+
+import re
+from dataclasses import dataclass
+
+import httptools
+
+from balancer.core.fields import Fields, finder, spellings
+from balancer.core.framing import EMPTY, Framing, Refused, Sized
+from balancer.core.headers import HOP_BY_HOP, OWNER, REPLAY, Forwarding, connection_tokens, without
+from balancer.core.reader import NO_CALLBACKS, Limits, MessageReader
+from balancer.core.target import HOST, interpret, is_internal
+
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
+_CODINGS = re.compile(rb"[a-z0-9-]+(?:[ \t]*,[ \t]*[a-z0-9-]+)*[ \t]*,[ \t]*chunked")
+_VERSIONS = frozenset({b"1.0", b"1.1"})
+_SLASH = ord("/")
+
+_CLAIMS_OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+_OURS = (REPLAY, OWNER)
+_CLAIMS = spellings(*_CLAIMS_OF_PROXIES)
+_ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
+_STRIPPED = spellings(*_OURS) | (HOP_BY_HOP - {b"connection", b"upgrade"})
+_find_fields = finder(
+    {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"} | HOP_BY_HOP,
+    loose=(*_CLAIMS_OF_PROXIES, *_OURS),
+)
+
+_TUNNELS_OF_HTTP = frozenset({b"h2c", b"h2"})
+"""Never upgraded to: their tunnel would carry requests past everything that is checked here."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """One request as the rest of the balancer sees it.
+
+    `forwarded`: the head for a node, without its empty line and without our replay field.
+    `upgrade`: the protocol that the client wants to change to, or empty.
+    `length`: bytes of the body, None if only its end will tell. `internal`: it aims at the nodes' own paths.
+    """
+
+    method: bytes
+    target: bytes
+    cookie: bytes
+    forwarded: bytes
+    is_http_1_0: bool
+    keeps_alive: bool
+    upgrade: bytes
+    length: int | None
+    internal: bool
+
+
+class RequestReader(MessageReader):
+    """Reads the requests of one client connection."""
+
+    __slots__ = ("_forwarding",)
+
+    def __init__(self, limits: Limits, forwarding: Forwarding) -> None:
+        super().__init__(limits)
+        self._forwarding = forwarding
+
+    def head(self) -> RequestHead | None:
+        """The next request's head, once it is all there. Raises `Refused`."""
+        # A client may send empty lines before a request line (RFC 9112, 2.2).
+        while self._buffer.startswith(b"\r\n", self._position):
+            self._position += 2
+        if self._position == len(self._buffer):
+            return None
+        head = self._find_head()
+        if head is None:
+            return None
+        self._taken = self._position  # the head itself is never handed out: `forwarded` is
+        return self._interpret(head)
+
+    def _interpret(self, head: bytes) -> RequestHead:
+        match = _REQUEST_LINE.match(head)
+        if match is None:
+            raise Refused(400, "malformed request line")
+        method, asked, version = match.groups()
+        if version not in _VERSIONS:
+            raise Refused(505, "HTTP version not supported")
+        self._judge(head, method)
+        fields = _find_fields(head)
+        is_ordinary = (
+            version == b"1.1"
+            and asked[0] == _SLASH
+            and b"host" in fields
+            and fields.keys() <= _ORDINARY
+            and fields.get(b"connection", b"keep-alive") == b"keep-alive"
+        )
+        if not is_ordinary:
+            return self._interpret_special(head, method, asked, version, fields)
+        # Nothing in it needs to change or to stay here: the bytes travel as they came.
+        host = self._host(fields, None, is_http_1_0=False)
+        length = self._length(fields, is_http_1_0=False)
+        self._framing = Sized(length) if length else EMPTY
+        forwarded = head[:-2] + self._forwarding.lines(host)
+        cookie = fields.get(b"cookie", b"")
+        return RequestHead(method, asked, cookie, forwarded, False, True, b"", length, is_internal(asked))
+
+    def _interpret_special(
+        self, head: bytes, method: bytes, asked: bytes, version: bytes, fields: Fields
+    ) -> RequestHead:
+        """A request in which something is left out, replaced or added."""
+        is_http_1_0 = version == b"1.0"
+        target = interpret(method, asked)
+        host = self._host(fields, target.host, is_http_1_0=is_http_1_0)
+        length = self._length(fields, is_http_1_0=is_http_1_0)
+
+        dropped = fields.keys() & _STRIPPED
+        keeps_alive, wants_upgrade = not is_http_1_0, False
+        if b"connection" in fields:
+            keeps_alive, wants_upgrade = _connection(fields[b"connection"], dropped, is_http_1_0=is_http_1_0)
+        if b"expect" in fields:
+            _check_expectation(fields[b"expect"], dropped, is_http_1_0=is_http_1_0)
+        if b"x-request-id" in fields and self._forwarding.names_requests:
+            dropped.add(b"x-request-id")
+        claims = {name: fields[name] for name in fields.keys() & _CLAIMS}
+        dropped |= claims.keys()
+        appended = self._forwarding.lines_continuing(host, claims) if claims else self._forwarding.lines(host)
+        upgrade = b""
+        if b"upgrade" in fields:
+            dropped |= {b"upgrade", b"connection"}
+            upgrade = _tunnelled(fields[b"upgrade"]) if wants_upgrade and length == 0 else b""
+            if upgrade:
+                appended += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
+        if target.host is not None or b"host" not in fields:
+            dropped.add(b"host")
+            appended += b"Host: %b\r\n" % host
+
+        self._framing = self._body_framing(head, length, has_upgrade=b"upgrade" in fields)
+        forwarded = without(head, dropped) if dropped else head
+        if is_http_1_0 or target.host is not None:
+            line = b"%b %b HTTP/1.1" % (method, target.forwarded)
+            forwarded = line + forwarded[forwarded.index(b"\r\n") :]
+        return RequestHead(
+            method,
+            target.forwarded,
+            fields.get(b"cookie", b""),
+            forwarded[:-2] + appended,
+            is_http_1_0,
+            keeps_alive,
+            upgrade,
+            length,
+            is_internal(target.forwarded),
+        )
+
+    def _judge(self, head: bytes, method: bytes) -> None:
+        """Have llhttp read the head."""
+        try:
+            httptools.HttpRequestParser(NO_CALLBACKS).feed_data(head)
+        except httptools.HttpParserUpgrade:
+            pass  # it ends the message at its head, body or not: `_body_framing` sees to that
+        except httptools.HttpParserInvalidMethodError:
+            raise Refused(501, f"method {method.decode('ascii')} is not known here") from None
+        except httptools.HttpParserError as error:
+            raise Refused(400, str(error)) from error
+        if method == b"CONNECT":
+            raise Refused(501, "CONNECT is not offered here")
+        if head.count(b"\r\n") - 2 > self._limits.header_count_max:
+            raise Refused(431, "too many header fields")
+
+    def _host(self, fields: Fields, authority: bytes | None, *, is_http_1_0: bool) -> bytes:
+        host = fields.get(b"host")
+        if host is None:
+            if not is_http_1_0:
+                raise Refused(400, "a request has exactly one Host")
+            host = self._forwarding.default_host
+        elif HOST.fullmatch(host) is None:  # two of them arrive here joined by a comma
+            raise Refused(400, "a request has exactly one Host, a name or an address")
+        return host if authority is None else authority
+
+    def _length(self, fields: Fields, *, is_http_1_0: bool) -> int | None:
+        """The body's length; None if it is chunked. llhttp has refused what is ambiguous between the two."""
+        if b"transfer-encoding" in fields:
+            if is_http_1_0:
+                raise Refused(400, "Transfer-Encoding in HTTP/1.0")
+            coding = fields[b"transfer-encoding"].lower()
+            if coding != b"chunked":
+                known = _CODINGS.fullmatch(coding) is not None and coding.count(b"chunked") == 1
+                raise Refused(501 if known else 400, "transfer coding not supported")
+            return None
+        length = int(fields.get(b"content-length", 0))
+        if length > self._limits.body_bytes_max:
+            raise Refused(413, "body too large")
+        return length
+
+    def _body_framing(self, head: bytes, length: int | None, *, has_upgrade: bool) -> Framing:
+        if length is not None:
+            return Sized(length) if length else EMPTY
+        # llhttp takes whatever follows an Upgrade for another protocol; without it, it reads the chunks.
+        head = without(head, {b"upgrade"}) if has_upgrade else head
+        return self._follow_chunks(httptools.HttpRequestParser, head)
+
+
+def _connection(value: bytes, dropped: set[bytes], *, is_http_1_0: bool) -> tuple[bool, bool]:
+    """Whether the connection stays, and whether Upgrade is meant; adds the fields named to `dropped`."""
+    tokens = connection_tokens(value)
+    if tokens != {b"keep-alive"}:  # which is what we would say ourselves
+        dropped.add(b"connection")
+        dropped |= tokens
+    keeps_alive = b"close" not in tokens and (not is_http_1_0 or b"keep-alive" in tokens)
+    return keeps_alive, b"upgrade" in tokens and not is_http_1_0
+
+
+def _check_expectation(value: bytes, dropped: set[bytes], *, is_http_1_0: bool) -> None:
+    if value.lower() != b"100-continue":
+        raise Refused(417, "expectation not known")
+    if is_http_1_0:
+        dropped.add(b"expect")  # such a client cannot mean it (RFC 9110, 10.1.1)
+
+
+def _tunnelled(value: bytes) -> bytes:
+    """The protocols of an Upgrade field that may be tunnelled."""
+    protocols = (protocol.strip(b" \t") for protocol in value.split(b","))
+    return b", ".join(
+        protocol
+        for protocol in protocols
+        if protocol and protocol.partition(b"/")[0].lower() not in _TUNNELS_OF_HTTP
+    )

@@ -1,0 +1,143 @@
+"""Active health checks: asks every node how it is, each interval, over a connection of its own.
+
+A new connection each time, because that is what has to work for a user's request, and because the name must be
+resolved anew. A node of ours says its state and its sessions; any other server is up if it answers 2xx or 3xx.
+"""
+
+import asyncio
+import json
+
+from balancer.core.framing import Refused
+from balancer.core.pool import Node, Pool
+from balancer.core.reader import Limits
+from balancer.core.response import ResponseReader
+from balancer.settings import Settings
+from sessiond.contract.cluster_view import HealthView, MemberState
+
+ANSWER_BYTES_MAX = 65_536
+"""A health answer is read up to this; more is no health answer."""
+
+UNAVAILABLE = 503
+
+
+class HealthChecker:
+    """One task a node. `check_soon` cuts the waiting short."""
+
+    def __init__(self, settings: Settings, pool: Pool) -> None:
+        self._pool = pool
+        self._interval_s = settings.health_interval_s
+        self._timeout_s = settings.health_timeout_s
+        self._path = settings.health_path
+        self._limits = Limits(
+            head_bytes_max=settings.response_head_bytes_max,
+            header_count_max=settings.header_count_max,
+            body_bytes_max=ANSWER_BYTES_MAX,
+        )
+        self._wanted_now = {name: asyncio.Event() for name in pool.nodes}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns when every node has been asked once, so that the first request finds out who is there."""
+        nodes = list(self._pool.nodes.values())
+        await asyncio.gather(*(self._check(node) for node in nodes))
+        self._tasks = [
+            asyncio.create_task(self._watch(node), name=f"checks of {node.name}") for node in nodes
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def check_soon(self, node: Node) -> None:
+        """Something happened to the node: do not wait for the interval."""
+        self._wanted_now[node.name].set()
+
+    async def _watch(self, node: Node) -> None:
+        wanted_now = self._wanted_now[node.name]
+        while True:
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await wanted_now.wait()
+            except TimeoutError:
+                pass
+            wanted_now.clear()
+            await self._check(node)
+
+    async def _check(self, node: Node) -> None:
+        number = node.health.check_started()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                status, body = await self._ask(node)
+        except TimeoutError:
+            self._pool.check_failed(node, number, f"health not answered within {self._timeout_s} s")
+        except ConnectionRefusedError:
+            self._pool.unreachable(node, "connection refused")
+        except OSError as error:
+            self._pool.check_failed(node, number, error.strerror or str(error))
+        except Refused as refused:
+            self._pool.check_failed(node, number, f"health answer malformed: {refused.reason}")
+        else:
+            self._judge(node, number, status, body)
+
+    def _judge(self, node: Node, number: int, status: int, body: bytes) -> None:
+        view = _view(body)
+        if view is not None and view.node != node.name:
+            why = f"it answers as {view.node}, so its sessions would not be found: correct the node's name"
+            self._pool.check_failed(node, number, why, deliberate=True)
+            return
+        sessions = view.primaries if view is not None else None
+        if 200 <= status < 400:
+            draining = view is not None and view.state is MemberState.DRAINING
+            self._pool.check_passed(node, number, sessions=sessions, draining=draining)
+        elif view is not None and view.state is MemberState.DRAINING:
+            self._pool.check_passed(node, number, sessions=sessions, draining=True)
+        elif status == UNAVAILABLE:
+            why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
+            self._pool.check_failed(node, number, why, deliberate=True)
+        else:
+            self._pool.check_failed(node, number, f"health answered {status}")
+
+    async def _ask(self, node: Node) -> tuple[int, bytes]:
+        """Status and body. Raises OSError, Refused."""
+        reader, writer = await asyncio.open_connection(*node.address)
+        try:
+            writer.write(
+                f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"
+                "Connection: close\r\n\r\n".encode()
+            )
+            return await self._read(reader)
+        finally:
+            writer.transport.abort()
+
+    async def _read(self, stream: asyncio.StreamReader) -> tuple[int, bytes]:
+        answer = ResponseReader(self._limits)
+        answer.expect(b"GET")
+        head, body = None, b""
+        while data := await stream.read(ANSWER_BYTES_MAX):
+            answer.feed(data)
+            if head is None:
+                head = answer.head()
+                if head is None:
+                    continue
+                answer.skip_head()
+                if head.framing.is_chunked:
+                    head.framing.payload = []
+            answer.advance()
+            piece = answer.take()
+            body += piece if head.framing.payload is None else b""
+            if len(body) > ANSWER_BYTES_MAX:
+                raise Refused(502, "too long")
+            if answer.complete:
+                break
+        if head is None:
+            raise ConnectionResetError("connection closed without an answer")
+        return head.status, body if head.framing.payload is None else b"".join(head.framing.payload)
+
+
+def _view(body: bytes) -> HealthView | None:
+    """What a node of ours says of itself; None for other servers."""
+    try:
+        return HealthView.from_json(json.loads(body))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None

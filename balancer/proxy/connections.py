@@ -1,0 +1,119 @@
+"""The connections to one node: a stack of idle ones, and connects under way.
+
+The most recently used idle connection is taken first, so that a quiet node's surplus ages and is closed at its
+idle limit, before the node does so itself. A connection that a node closes without having been asked is news
+about the node: it is checked at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from balancer.core.pool import Node, Pool
+from balancer.core.reader import Limits
+from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from balancer.proxy.exchange import Exchange
+
+
+class NodeConnections:
+    """`on_suspicion(node)` is called when the node closed a connection that nobody used."""
+
+    def __init__(
+        self,
+        node: Node,
+        pool: Pool,
+        deadlines: Deadlines,
+        limits: Limits,
+        *,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        idle_max: int,
+        on_suspicion: Callable[[Node], None],
+    ) -> None:
+        self.node = node
+        self._pool = pool
+        self._deadlines = deadlines
+        self._limits = limits
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._idle_max = idle_max
+        self._on_suspicion = on_suspicion
+        self._idle: deque[Upstream] = deque()
+        self._connects: set[asyncio.Task[None]] = set()
+        deadlines.add_reaper(self._reap)
+
+    @property
+    def idle_count(self) -> int:
+        return len(self._idle)
+
+    def take(self) -> Upstream | None:
+        """An idle connection, now the caller's."""
+        while self._idle:
+            upstream = self._idle.pop()
+            if not upstream.transport.is_closing():
+                return upstream
+        return None
+
+    def release(self, upstream: Upstream) -> None:
+        """Take a connection (back) that has no exchange."""
+        if len(self._idle) >= self._idle_max:
+            upstream.transport.close()
+            return
+        upstream.resume()  # a client that read slowly may have stopped it
+        upstream.idle_until = self._deadlines.now + self._idle_timeout_s
+        self._idle.append(upstream)
+
+    def lost(self, upstream: Upstream) -> None:
+        """The connection is gone, by whoever's doing."""
+        try:
+            self._idle.remove(upstream)
+        except ValueError:
+            return  # it was in use, or closed by us
+        self._on_suspicion(self.node)
+
+    def connect(self, exchange: "Exchange") -> None:
+        """Make a connection for the exchange, which hears `connected` or `connect_failed` unless it `is_over`."""
+        task = asyncio.get_running_loop().create_task(self._connect(exchange))
+        self._connects.add(task)
+        task.add_done_callback(self._connects.discard)
+
+    async def _connect(self, exchange: "Exchange") -> None:
+        host, port = self.node.address
+        try:
+            # The name is looked up each time: a container that came back has another address.
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, upstream = await asyncio.get_running_loop().create_connection(
+                    lambda: Upstream(self, self._limits), host, port
+                )
+        except TimeoutError:
+            self._failed(exchange, f"no connection within {self._connect_timeout_s} s")
+        except OSError as error:
+            self._failed(exchange, error.strerror or str(error))
+        else:
+            if exchange.is_over:
+                self.release(upstream)
+            else:
+                exchange.connected(upstream)
+
+    def _failed(self, exchange: "Exchange", reason: str) -> None:
+        self._pool.unreachable(self.node, reason)
+        if not exchange.is_over:
+            exchange.connect_failed(reason)
+
+    def close_idle(self) -> None:
+        idle, self._idle = self._idle, deque()
+        for upstream in idle:
+            upstream.transport.close()
+
+    def close(self) -> None:
+        for task in self._connects:
+            task.cancel()
+        self.close_idle()
+
+    def _reap(self, now: float) -> None:
+        while self._idle and self._idle[0].idle_until <= now:
+            self._idle.popleft().transport.close()

@@ -1,0 +1,266 @@
+"""One client connection: reads requests, one exchange at a time, and writes the answers.
+
+Pipelined requests wait, unread beyond a limit, until the answer before theirs is complete; so answers are always in
+order and belong to their requests. After a message that was refused, nothing that follows it is looked at.
+
+    HEAD --request--> EXCHANGE --answer--> HEAD … --> LINGERING --> closed
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from balancer.core.framing import Refused
+from balancer.core.headers import Forwarding
+from balancer.core.request import RequestHead, RequestReader
+from balancer.proxy.answers import answer
+from balancer.proxy.exchange import Exchange
+
+if TYPE_CHECKING:
+    from balancer.proxy.service import ProxyService
+
+PIPELINED_BYTES_MAX = 65_536
+"""Bytes received beyond the current request before the client is no longer read. One read may overshoot it."""
+
+LINGER_S = 2.0
+"""After an answer that ends the connection early, what the client still sends is read and thrown away for so long:
+closing with unread bytes would reset the connection, and the client might never see the answer."""
+
+NOT_FOUND, REQUEST_TIMEOUT = 404, 408
+
+
+class Downstream(asyncio.Protocol):
+    """`deadline` is when `expired` is due, in the time of the service's clock.
+
+    `is_full`: the client reads too slowly. `is_half_closed`: it has nothing more to say, and may be gone.
+    """
+
+    __slots__ = (
+        "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
+        "deadline", "is_full", "is_half_closed", "transport",
+    )  # fmt: skip
+
+    def __init__(self, service: "ProxyService") -> None:
+        self._service = service
+        self._exchange: Exchange | None = None
+        self._head_began = False
+        self._is_last = False  # the connection closes after the current answer
+        self._is_lingering = False
+        self._is_reading = True
+        self._is_serving = False
+        self.is_full = False
+        self.is_half_closed = False
+        self.deadline = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        return self._exchange is None and not self._reader.pending_bytes
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
+        service = self._service
+        peer, ours = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        forwarding = Forwarding(
+            peer[0] if peer else "unknown",
+            f"[{ours[0]}]:{ours[1]}" if ":" in ours[0] else f"{ours[0]}:{ours[1]}",
+            service.trusted_networks,
+            names_requests=service.access_log is not None,
+        )
+        self._reader = RequestReader(service.request_limits, forwarding)
+        # A client that connects and says nothing gets no longer than one that is slow to say it.
+        self.wait(service.settings.request_head_timeout_s)
+        service.joined(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
+            return
+        self._reader.feed(data)
+        if self._exchange is None:
+            self._serve()
+        elif self._exchange.request_is_complete:
+            self.adjust_reading()
+        else:
+            self._pass_body(self._exchange)
+
+    def eof_received(self) -> bool:
+        """The client closed its side: for good, or only because it has sent all it wanted to."""
+        exchange = self._exchange
+        if exchange is None or not exchange.request_is_complete:
+            return False  # the transport closes, `connection_lost` follows
+        self.is_half_closed = True
+        self.wait(self._service.settings.half_close_timeout_s)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._service.left(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        self.wait(self._service.settings.body_idle_timeout_s)
+        if self._exchange is not None:
+            self._exchange.client_pausing(paused=True)
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self._exchange is not None:
+            self.wait(self._service.settings.response_idle_timeout_s)
+            self._exchange.client_pausing(paused=False)
+        else:
+            self._serve()
+
+    def expired(self) -> None:
+        if self._exchange is not None:
+            self._exchange.expired()
+        elif self._reader.pending_bytes and not self._is_lingering and not self.is_full:
+            self._service.totals.refused += 1
+            self.answer(REQUEST_TIMEOUT, "the request did not arrive in time", close=True)
+        else:
+            self.transport.abort()
+
+    # What the exchange asks for.
+
+    def wait(self, seconds: float) -> None:
+        """Give the present step so long from now."""
+        if self.is_half_closed:
+            seconds = min(seconds, self._service.settings.half_close_timeout_s)
+        self.deadline = self._service.deadlines.now + seconds
+
+    def may_stay(self, exchange: Exchange) -> bool:
+        """Whether the connection can go on after this exchange's answer."""
+        return exchange.head.keeps_alive and exchange.request_is_complete and not self._service.is_stopping
+
+    def close_after_answer(self) -> None:
+        self._is_last = True
+
+    def send(self, data: bytes) -> None:
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def answered(self, *, request_is_complete: bool) -> None:
+        """The answer was delivered in full."""
+        self._exchange = None
+        if not request_is_complete:
+            self._linger()
+        elif self._is_last:
+            self.transport.close()
+        else:
+            self._await_request()
+
+    def answer(self, status: int, detail: str, *, close: bool) -> None:
+        """Answer instead of a node."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            close = close or exchange.head.is_http_1_0 or not self.may_stay(exchange)
+        without_body = exchange is not None and exchange.head.method == b"HEAD"
+        self.send(answer(status, detail, close=close or self._service.is_stopping, without_body=without_body))
+        if close or self._service.is_stopping:
+            self._linger()
+        else:
+            self._await_request()
+
+    def abort(self) -> None:
+        """Cut the connection so that the client can tell that its answer was not complete."""
+        self.transport.abort()
+
+    def adjust_reading(self) -> None:
+        """Read from the client only what there is room for."""
+        exchange = self._exchange
+        if exchange is None:
+            wanted = True
+        elif exchange.request_is_complete:
+            wanted = self._reader.pending_bytes < PIPELINED_BYTES_MAX
+        else:
+            wanted = exchange.takes_body
+        if wanted != self._is_reading and not self.transport.is_closing():
+            self._is_reading = wanted
+            if wanted:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def hand_over(self) -> bytes:
+        """The connection leaves HTTP; the bytes that came after the request."""
+        self._service.left(self)
+        self._exchange = None
+        return self._reader.rest()
+
+    # The requests.
+
+    def _await_request(self) -> None:
+        """Between two requests."""
+        self._head_began = False
+        self.wait(self._service.settings.client_keepalive_timeout_s)
+        if self._reader.pending_bytes:
+            self._serve()
+        elif self.is_half_closed or self._service.is_stopping:
+            self.transport.close()
+        elif not self._is_reading:
+            self.adjust_reading()
+
+    def _serve(self) -> None:
+        """Begin with the requests that are here, until one has to be waited for."""
+        if self._is_serving:
+            return  # an answer of our own brought us back here: the loop below goes on
+        self._is_serving = True
+        try:
+            while self._exchange is None and not self._is_lingering and not self.is_full:
+                head = self._reader.head()
+                if head is None:
+                    self._await_rest()
+                    break
+                self._begin(head)
+        except Refused as refused:
+            self._service.totals.refused += 1
+            self.answer(refused.status, refused.reason, close=True)
+        finally:
+            self._is_serving = False
+        self.adjust_reading()
+
+    def _await_rest(self) -> None:
+        """Half a head is here, or nothing."""
+        if self.is_half_closed:
+            self.transport.close()
+        elif self._reader.pending_bytes and not self._head_began:
+            self._head_began = True
+            self.wait(self._service.settings.request_head_timeout_s)
+
+    def _begin(self, head: RequestHead) -> None:
+        self._head_began = False
+        if head.internal:
+            raise Refused(NOT_FOUND, "no such page")
+        self._reader.advance()
+        complete = self._reader.complete
+        self._exchange = exchange = Exchange(self._service, self, head)
+        exchange.start(self._reader.take(), complete=complete)
+        if not complete and self._exchange is exchange:
+            self.wait(self._service.settings.body_idle_timeout_s)
+
+    def _pass_body(self, exchange: Exchange) -> None:
+        try:
+            self._reader.advance()
+        except Refused as refused:
+            self._service.totals.refused += 1
+            if exchange.refuse_body():
+                self.answer(refused.status, refused.reason, close=True)
+            return
+        complete = self._reader.complete
+        settings = self._service.settings
+        self.wait(settings.response_head_timeout_s if complete else settings.body_idle_timeout_s)
+        exchange.add_body(self._reader.take(), complete=complete)
+        self.adjust_reading()
+
+    def _linger(self) -> None:
+        """Close, but not before the client could read the answer."""
+        if self.transport.is_closing():
+            return
+        if self.is_half_closed or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._is_lingering = True
+        self.transport.write_eof()
+        self.adjust_reading()
+        self.wait(LINGER_S)

@@ -1,0 +1,351 @@
+"""One request and its answer: which node it is sent to, what is kept for a repetition, how it may end.
+
+The exchange stands between a `Downstream`, which reads the request, and an `Upstream`, which reads the answer. It owns
+the attempts (one at a time) and the bytes of the request that could be needed again. It ends exactly once: the
+answer was delivered, the balancer answered by itself, the connections became a tunnel, or the client is gone.
+
+    UNSENT --connected--> SENT --head--> ANSWERING --last byte--> over
+       |                    |                 |
+       +--<--- retry --<----+                 +--> cut short: the client sees its connection aborted
+"""
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from balancer.core.headers import REPLAY_LINE
+from balancer.core.pool import Node
+from balancer.core.request import RequestHead
+from balancer.core.response import ResponseHead
+from balancer.core.retry import Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from balancer.proxy.downstream import Downstream
+    from balancer.proxy.service import ProxyService
+
+log = structlog.get_logger("balancer.proxy")
+
+REQUEST_TIMEOUT, MISDIRECTED = 408, 421
+BAD_GATEWAY, UNAVAILABLE, GATEWAY_TIMEOUT = 502, 503, 504
+
+
+class Exchange:
+    """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
+
+    __slots__ = (
+        "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_may_be_referred",
+        "_node", "_phase", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "head", "is_over", "request_is_complete",
+    )  # fmt: skip
+
+    def __init__(self, service: "ProxyService", client: "Downstream", head: RequestHead) -> None:
+        self.head = head
+        self.is_over = False
+        self.request_is_complete = False
+        self._service = service
+        self._client = client
+        self._phase = Phase.UNSENT
+        self._node: Node | None = None
+        self._upstream: Upstream | None = None
+        self._attempts = 0
+        self._tried: tuple[Node, ...] = ()
+        self._may_be_referred = True
+        self._destination: Node | None = None  # decided by `wants`
+        self._held: bytes | bytearray = b""
+        self._replayable = True  # `_held` is all of the body so far
+        self._status = 0
+        self._has_delivered = False  # the client has got a part of the node's answer
+        self._log = service.access_log
+        self._line = self._log.open() if self._log is not None else None
+
+    # The request, from the client.
+
+    def start(self, body: bytes, *, complete: bool) -> None:
+        service = self._service
+        self._held = body
+        self.request_is_complete = complete
+        service.totals.requests += 1
+        service.budget.deposit()
+        node = service.router.first(self.head.cookie, self.head.target)
+        if node is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(node)
+
+    def add_body(self, data: bytes, *, complete: bool) -> None:
+        self.request_is_complete = complete
+        if not data:
+            return
+        if self._replayable:
+            if (
+                self._upstream is None
+                or len(self._held) + len(data) <= self._service.settings.replay_bytes_max
+            ):
+                if isinstance(self._held, bytes):
+                    self._held = bytearray(self._held)
+                self._held += data
+            else:
+                self._replayable, self._held = False, b""
+        if self._upstream is not None:
+            self._upstream.send(data)
+
+    @property
+    def takes_body(self) -> bool:
+        """Whether more of the request's body is welcome now."""
+        if self._upstream is None:
+            return len(self._held) < self._service.settings.replay_bytes_max
+        return not self._upstream.is_full
+
+    def client_pausing(self, *, paused: bool) -> None:
+        """The client reads more slowly than the node sends, or has caught up."""
+        if self._upstream is not None:
+            if paused:
+                self._upstream.pause()
+            else:
+                self._upstream.resume()
+
+    def abandon(self) -> None:
+        """The client is gone: so is the request, wherever it is."""
+        upstream = self._upstream
+        self._end()
+        if upstream is not None:
+            upstream.drop()
+
+    def refuse_body(self) -> bool:
+        """The body turned out to be malformed: nobody gets the rest. Returns whether the client can be answered."""
+        may_answer = self._phase is not Phase.ANSWERING
+        if not may_answer:
+            self._client.abort()
+        self.abandon()
+        return may_answer
+
+    def expired(self) -> None:
+        """Nothing happened for longer than the present step may take."""
+        upstream, node, client = self._upstream, self._node, self._client
+        if client.is_half_closed:
+            client.abort()  # which abandons
+        elif self._phase is Phase.ANSWERING:
+            if node is not None and not client.is_full and self.request_is_complete:
+                self._service.pool.request_failed(node, "fell silent within an answer")
+            client.abort()
+        else:
+            if upstream is not None:
+                upstream.drop()
+            if not self.request_is_complete and self.takes_body:
+                self._answer(REQUEST_TIMEOUT, "the request did not arrive in time")
+                return
+            if node is not None:
+                self._service.pool.request_failed(node, "no answer in time")
+            self._answer(GATEWAY_TIMEOUT, "the node did not answer in time")
+
+    # The attempt.
+
+    def _attempt(self, node: Node, *, anew: bool = False) -> None:
+        """Send the request to `node`, over a new connection if `anew`."""
+        self._attempts += 1
+        self._node = node
+        self._phase = Phase.UNSENT
+        self._client.wait(self._service.settings.response_head_timeout_s)
+        node.active += 1
+        node.counters.requests += 1
+        connections = self._service.connections[node.name]
+        upstream = None if anew else connections.take()
+        if upstream is None:
+            connections.connect(self)
+        else:
+            self._send(upstream)
+
+    def connected(self, upstream: Upstream) -> None:
+        self._send(upstream)
+        self.adjust_reading()
+
+    def connect_failed(self, reason: str) -> None:
+        """Health has heard of it already."""
+        self._failed(reason, on_reused=False)
+
+    def _send(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._phase = Phase.SENT
+        head, held = self.head, self._held
+        replay = REPLAY_LINE if self._may_be_referred and self._stays_replayable() else b""
+        if self._client.is_full:
+            upstream.pause()
+        name = self._line.header if self._line is not None else b""
+        upstream.begin(self, head.method, b"".join((head.forwarded, name, replay, b"\r\n", held)))
+        limit = self._service.settings.replay_bytes_max
+        if len(held) > limit:
+            self._replayable, self._held = False, b""
+
+    def _stays_replayable(self) -> bool:
+        """Whether the whole request will be here when the answer begins, however much of it is still to come."""
+        limit = self._service.settings.replay_bytes_max
+        length = self.head.length
+        if length is None:
+            return self._replayable and self.request_is_complete and len(self._held) <= limit
+        return self._replayable and length <= limit
+
+    def _failed(self, reason: str, *, on_reused: bool) -> None:
+        """The attempt brought no answer: repeat it, or say so."""
+        node, service = self._leave_node(), self._service
+        failure = Failure(self._phase, self.head.method, self._replayable, on_reused, self._attempts)
+        allowed = remedy(failure)
+        log.debug("attempt.failed", node=node.name, reason=reason, remedy=allowed.name)
+        following: Node | None = None
+        if allowed is Remedy.SAME_NODE and node.is_up:
+            following = node
+        elif allowed is not Remedy.NONE:
+            self._tried = (*self._tried, node)
+            following = service.router.another(self._tried)
+        if following is None or not service.budget.withdraw():
+            self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
+            return
+        service.totals.retries += 1
+        node.counters.retries += 1
+        self._attempt(following, anew=following is node)
+
+    # The answer, from the node.
+
+    def wants(self, head: ResponseHead) -> bool:
+        """Whether this is the answer to give. If not, `go_elsewhere` follows."""
+        node = self._node
+        if node is None:
+            raise AssertionError("an answer without an attempt")
+        node.counters.answers[head.status // 100] += 1
+        if node.health.requests_failed:
+            node.health.request_answered()
+        service = self._service
+        if head.status == MISDIRECTED and head.owner and self._may_be_referred and self._stays_replayable():
+            # The application did not run. Without our field the next node serves the session, whoever has it now.
+            self._may_be_referred = False
+            owner = service.router.owner(head.owner.decode("latin-1").strip())
+            if owner in self._tried:
+                owner = None  # it has just failed us, which the node that refers to it does not know yet
+            node.counters.referrals += 1
+            self._destination = owner or node
+            return False
+        if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
+            service.on_suspicion(node)
+            self._tried = (*self._tried, node)
+            may_leave = may_leave_unavailable(self.head.method, self._replayable, self._attempts)
+            other = service.router.another(self._tried) if may_leave else None
+            if other is not None and service.budget.withdraw():
+                service.totals.retries += 1
+                node.counters.retries += 1
+                self._destination = other
+                return False
+        self._phase = Phase.ANSWERING
+        self._held, self._replayable = b"", False
+        return True
+
+    def go_elsewhere(self) -> None:
+        """Send the request where `wants` decided."""
+        if self._destination is None:
+            raise AssertionError("nobody decided where to go")
+        self._leave_node()
+        node, self._destination = self._destination, None
+        self._attempt(node)
+
+    def head_for_client(self, head: ResponseHead) -> bytes | None:
+        """The head as the client gets it; None: as it is."""
+        self._status = head.status
+        request = self.head
+        unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
+        if unchunked and head.framing.is_chunked:
+            head.framing.payload = []
+        stays = not unchunked and not head.framing.ends_with_connection and self._client.may_stay(self)
+        if not stays:
+            self._client.close_after_answer()
+        elif not (head.dropped or head.is_http_1_0 or request.is_http_1_0):
+            return None
+        elif not request.is_http_1_0:
+            return head.rewritten()
+        return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
+
+    def deliver_interim(self, head: ResponseHead) -> None:
+        """A 100 or 103, unless the client is too old for it (RFC 9110, 15.2). It is no answer yet."""
+        if not self.head.is_http_1_0:
+            self._client.send(head.rewritten())
+
+    def deliver(self, data: bytes) -> None:
+        self._has_delivered = True
+        client = self._client
+        client.send(data)
+        if not client.is_full:  # else its own time runs
+            client.wait(self._service.settings.response_idle_timeout_s)
+
+    def deliver_last(self, data: bytes) -> None:
+        self._client.send(data)
+        self._finish()
+
+    def upgraded(self, head: ResponseHead) -> None:
+        """The node agreed to another protocol."""
+        upstream, node = self._upstream, self._node
+        if upstream is None or node is None:
+            raise AssertionError("an answer without an attempt")
+        if not self.head.upgrade:
+            upstream.drop()
+            self.answered_nonsense("101 without having been asked")
+            return
+        node.counters.answers[1] += 1
+        self._status = head.status
+        self._end()
+        self._service.open_tunnel(node, self._client, upstream, head.rewritten())
+
+    def answered_nonsense(self, reason: str) -> None:
+        """The answer cannot be passed on, and its connection is closed."""
+        if self._node is not None:
+            self._service.pool.request_failed(self._node, reason)
+        if self._has_delivered:
+            self._client.abort()
+        else:
+            self._answer(BAD_GATEWAY, "the node's answer was malformed")
+
+    def upstream_lost(self, upstream: Upstream, reason: str) -> None:
+        """The connection ended before the answer did."""
+        node, service = self._node, self._service
+        if node is not None:
+            service.on_suspicion(node)
+            if not upstream.has_served or self._phase is Phase.ANSWERING:
+                service.pool.request_failed(node, reason)
+        if self._phase is Phase.ANSWERING:
+            self._client.abort()
+        else:
+            self._upstream = None
+            self._failed(reason, on_reused=upstream.has_served)
+
+    def adjust_reading(self) -> None:
+        self._client.adjust_reading()
+
+    # The end.
+
+    def _answer(self, status: int, detail: str) -> None:
+        """The balancer has the last word."""
+        self._status = status
+        if status >= BAD_GATEWAY:
+            self._service.totals.failures += 1
+        else:
+            self._service.totals.refused += 1
+        self._end()
+        self._client.answer(status, detail, close=not self.request_is_complete)
+
+    def _finish(self) -> None:
+        """The node had it."""
+        self._end()
+        self._client.answered(request_is_complete=self.request_is_complete)
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._log is not None and self._line is not None:
+            self._log.write(self._line, self.head, self._node, self._status)
+        if self._node is not None:
+            self._leave_node()
+        self._held = b""
+
+    def _leave_node(self) -> Node:
+        node = self._node
+        if node is None:
+            raise AssertionError("no attempt to leave")
+        node.active -= 1
+        self._node = self._upstream = None
+        return node

@@ -1,0 +1,122 @@
+"""Two connections joined byte for byte, after a node agreed to an Upgrade: WebSockets and other protocols.
+
+Back-pressure goes through (a full buffer on one side stops reading on the other), and so does half-close: each
+direction ends on its own. The tunnel ends when either connection is lost, or when nothing was said for the idle
+limit, which is short once one side has ended.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from balancer.proxy.deadlines import Deadlines
+
+HALF_CLOSED_IDLE_S = 30.0
+"""A tunnel with one direction ended is closed after so much silence: its other end may never hear of it."""
+
+
+class Tunnel:
+    """`on_end` is called once, when it is over."""
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        idle_timeout_s: float,
+        client: asyncio.Transport,
+        node: asyncio.Transport,
+        on_end: Callable[["Tunnel"], None],
+    ) -> None:
+        self._deadlines = deadlines
+        self._idle_timeout_s = idle_timeout_s
+        self._on_end = on_end
+        self._ends = (TunnelEnd(self, client), TunnelEnd(self, node))
+        self._ends[0].join(self._ends[1])
+        self._ended = False
+        self.touch()
+
+    def open(self, from_client: bytes, from_node: bytes, *, client_is_full: bool, node_is_full: bool) -> None:
+        """Take the connections over from the protocols that shook hands, with the bytes they had left."""
+        client, node = self._ends
+        for end in self._ends:
+            end.transport.set_protocol(end)
+        client.send(from_node)
+        node.send(from_client)
+        for end, is_full in ((client, client_is_full), (node, node_is_full)):
+            if is_full:
+                end.pause_writing()
+            else:
+                end.resume_writing()
+        self._deadlines.watch(self)
+
+    def touch(self) -> None:
+        self.deadline = self._deadlines.now + self._idle_timeout_s
+
+    def shorten(self) -> None:
+        """One side has said its last."""
+        self._idle_timeout_s = min(self._idle_timeout_s, HALF_CLOSED_IDLE_S)
+        self.touch()
+
+    def expired(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.transport.close()
+
+    def abort(self) -> None:
+        for end in self._ends:
+            end.transport.abort()
+
+    def lost(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._deadlines.forget(self)
+            self._on_end(self)
+
+
+class TunnelEnd(asyncio.Protocol):
+    """One of the two connections; `send` writes to it."""
+
+    def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self._tunnel = tunnel
+        self._has_ended = False
+        self._opposite: TunnelEnd = self
+
+    def join(self, opposite: "TunnelEnd") -> None:
+        self._opposite = opposite
+        opposite._opposite = self  # noqa: SLF001 - its own kind
+
+    def send(self, data: bytes) -> None:
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self._tunnel.touch()
+        self._opposite.send(data)
+
+    def pause_writing(self) -> None:
+        if not self._opposite.transport.is_closing():
+            self._opposite.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._opposite.transport.is_closing():
+            self._opposite.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """One side said all it had to say: pass that on, and keep listening to the other."""
+        self._has_ended = True
+        self._tunnel.shorten()
+        opposite = self._opposite
+        if opposite._has_ended:  # noqa: SLF001 - its own kind
+            self._tunnel.close()
+            return False
+        if opposite.transport.can_write_eof() and not opposite.transport.is_closing():
+            opposite.transport.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._opposite.transport.abort()
+        else:
+            self._opposite.transport.close()
+        self._tunnel.lost()

@@ -1,0 +1,170 @@
+"""One connection to a node: sends requests one at a time and reads the answers.
+
+Invariant: it belongs to one exchange or is idle, and goes back to idle only when request and answer were both
+complete and not one byte is left over; anything else closes it. So no answer can reach the wrong client.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from balancer.core.framing import Refused
+from balancer.core.reader import Limits
+from balancer.core.response import SWITCHING_PROTOCOLS, ResponseReader
+
+if TYPE_CHECKING:
+    from balancer.core.response import ResponseHead
+    from balancer.proxy.connections import NodeConnections
+    from balancer.proxy.exchange import Exchange
+
+
+class Upstream(asyncio.Protocol):
+    """`has_served`: it has carried an answer before, so the node may be closing it for its idleness."""
+
+    __slots__ = (
+        "_connections", "_exchange", "_head", "_is_paused", "_reader",
+        "has_served", "idle_until", "is_full", "transport",
+    )  # fmt: skip
+
+    def __init__(self, connections: "NodeConnections", limits: Limits) -> None:
+        self._connections = connections
+        self._exchange: Exchange | None = None
+        self._reader = ResponseReader(limits)
+        self._head: ResponseHead | None = None
+        self._is_paused = False
+        self.has_served = False
+        self.idle_until = 0.0
+        self.is_full = False
+
+    # What the exchange asks for.
+
+    def begin(self, exchange: "Exchange", method: bytes, request: bytes) -> None:
+        self._exchange = exchange
+        self._head = None
+        self._reader.expect(method)
+        self.transport.write(request)
+
+    def send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def drop(self) -> None:
+        """The exchange wants nothing more from this connection, and nobody else may have it."""
+        self._exchange = None
+        self.transport.abort()
+
+    def hand_over(self) -> bytes:
+        """The connection leaves HTTP; the bytes that came after the 101."""
+        self._exchange = None
+        return self._reader.rest()
+
+    def pause(self) -> None:
+        self._is_paused = True
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._is_paused and not self.transport.is_closing():
+            self._is_paused = False
+            self.transport.resume_reading()
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            # Bytes that nobody asked for: whatever they are, no later answer from here can be trusted.
+            self.transport.abort()
+            return
+        reader = self._reader
+        reader.feed(data)
+        head, prefix = self._head, b""
+        try:
+            if head is None:
+                head = self._read_head(exchange)
+                if head is None:
+                    return
+                if not exchange.wants(head):
+                    self._discard_answer(exchange, head)
+                    return
+                self._head = head
+                rewritten = exchange.head_for_client(head)
+                if rewritten is not None:
+                    prefix = rewritten
+                    reader.skip_head()
+            reader.advance()
+        except Refused as refused:
+            self._exchange = None
+            self.transport.abort()
+            exchange.answered_nonsense(refused.reason)
+            return
+        data = reader.take()
+        framing = head.framing
+        if framing.payload is not None:
+            data = b"".join(framing.payload)
+            framing.payload.clear()
+        if prefix:
+            data = prefix + data
+        if reader.complete:
+            self._finish(exchange, head)
+            exchange.deliver_last(data)
+        else:
+            exchange.deliver(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.lost(self)
+        exchange = self._exchange
+        if exchange is None:
+            return
+        self._exchange = None
+        if exc is None and self._head is not None and self._head.framing.ends_with_connection:
+            exchange.deliver_last(b"")
+        else:
+            exchange.upstream_lost(
+                self, "connection closed" if exc is None else str(exc) or type(exc).__name__
+            )
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        if self._exchange is not None:
+            self._exchange.adjust_reading()
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self._exchange is not None:
+            self._exchange.adjust_reading()
+
+    def _read_head(self, exchange: "Exchange") -> "ResponseHead | None":
+        """The final answer's head, once it is there; interim ones pass through on the way."""
+        while True:
+            head = self._reader.head()
+            if head is None:
+                return None
+            if head.status == SWITCHING_PROTOCOLS:
+                exchange.upgraded(head)
+                return None
+            if not head.is_interim:
+                return head
+            self._reader.skip_head()
+            exchange.deliver_interim(head)
+
+    def _finish(self, exchange: "Exchange", head: "ResponseHead") -> None:
+        """The answer is complete: the connection is free for others, if nothing speaks against it."""
+        self._exchange = None
+        self.has_served = True
+        if head.keeps_alive and exchange.request_is_complete and not self._reader.pending_bytes:
+            self._connections.release(self)
+        else:
+            self.transport.close()
+
+    def _discard_answer(self, exchange: "Exchange", head: "ResponseHead") -> None:
+        """The request goes elsewhere. The rest of this answer is not waited for: it is short, or not worth it."""
+        self._reader.advance()
+        self._reader.take()
+        if self._reader.complete:
+            self._finish(exchange, head)
+        else:
+            self.drop()
+        exchange.go_elsewhere()

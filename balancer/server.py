@@ -1,0 +1,101 @@
+"""The balancer as one object: data plane, health checks and admin port, started and stopped together.
+
+Start: nodes are checked once, then the port opens, so the first request finds the nodes known. Stop: the port
+closes, requests in flight finish within `drain_timeout_s`, the admin port goes last so that it can be watched.
+"""
+
+import random
+
+import structlog
+from aiohttp import web
+
+from balancer.admin.api import AdminApi
+from balancer.core.health import Patience
+from balancer.core.pool import Node, NodeState, Pool
+from balancer.core.routing import Router
+from balancer.core.sticky import route_finder
+from balancer.errors import ConfigurationError
+from balancer.proxy.checks import HealthChecker
+from balancer.proxy.service import ProxyService
+from balancer.settings import Settings, admin_token, listen_address, nodes, validated
+from sessiond.contract.address import Address
+from sessiond.contract.listening import listening
+
+BACKLOG = 1024
+"""Connections that wait to be accepted while the loop is busy."""
+
+ADMIN_SHUTDOWN_S = 1.0
+"""Pages and probes get so long to finish."""
+
+log = structlog.get_logger("balancer")
+
+
+class Balancer:
+    """`await start()`, later `await stop()`; not to be started again. Raises `ConfigurationError` before it listens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = validated(settings)
+        patience = Patience(
+            rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall
+        )
+        self.pool = Pool(
+            [Node(name, where, patience) for name, where in nodes(settings).items()], self._node_changed
+        )
+        self._checker = HealthChecker(settings, self.pool)
+        self._service: ProxyService | None = None
+        self._admin: AdminApi | None = None
+        self._runners: list[web.BaseRunner] = []
+        self._addresses: dict[str, Address] = {}
+
+    @property
+    def listen_address(self) -> Address:
+        """Where browsers are served; the port is the real one even if 0 was asked for."""
+        return self._addresses["listen"]
+
+    @property
+    def admin_address(self) -> Address:
+        return self._addresses["admin"]
+
+    async def start(self) -> None:
+        """Returns when requests are served. Raises `ConfigurationError` if an address cannot be listened at."""
+        settings = self.settings
+        router = Router(self.pool, route_finder(settings.cookie_name), random.Random())  # noqa: S311 - spreads load
+        self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
+        admin_at = listen_address(settings.admin, "admin")
+        token = None if admin_at.is_loopback else admin_token(settings)
+        self._admin = AdminApi(self.pool, service, token)
+        admin = web.AppRunner(self._admin.application(), shutdown_timeout=ADMIN_SHUTDOWN_S, access_log=None)
+        try:
+            await self._open("admin", admin, admin_at)
+            await self._checker.start()
+            service.start()
+            proxy = web.ServerRunner(service, shutdown_timeout=settings.drain_timeout_s)  # type: ignore[arg-type]  # any callable with pre_shutdown and shutdown
+            await self._open("listen", proxy, listen_address(settings.listen, "listen"))
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("balancer.started", listen=str(self.listen_address), admin=str(self.admin_address))
+
+    async def stop(self) -> None:
+        """Take no more connections, let requests in flight finish, close everything. May be called twice."""
+        while self._runners:
+            await self._runners.pop().cleanup()
+        await self._checker.stop()
+
+    async def _open(self, option: str, runner: web.BaseRunner, where: Address) -> None:
+        await runner.setup()
+        self._runners.append(runner)
+        with listening(f"--{option}", str(where), ConfigurationError):
+            await web.TCPSite(runner, where.host, where.port, backlog=BACKLOG).start()
+        host, port = runner.addresses[0][:2]
+        self._addresses[option] = Address(host, port)
+
+    def _node_changed(self, node: Node) -> None:
+        state = node.state
+        event = log.warning if state is NodeState.DOWN else log.info
+        why = {"reason": node.reason} if node.reason else {}
+        event(f"node.{state.value}", node=node.name, address=str(node.address), **why)
+        if self._service is not None and state is not NodeState.UP:
+            self._service.connections[node.name].close_idle()
+        if self._admin is not None:
+            self._admin.changed()

@@ -1,0 +1,229 @@
+"""Streaming: back-pressure in both directions at bounded memory, and clients that go away."""
+
+import asyncio
+import contextlib
+
+from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, get, until
+
+BUFFERED_MAX = 16 * 1024 * 1024
+"""More than sockets and buffers of this machine can hold between two ends, less than what the tests send."""
+
+PIECE = b"x" * 65_536
+TOTAL = 1024 * len(PIECE)
+
+
+async def pump(write: asyncio.StreamWriter, sent: list[int]) -> None:
+    with contextlib.suppress(ConnectionError):
+        while sent[0] < TOTAL:
+            write.write(PIECE)
+            sent[0] += len(PIECE)
+            await write.drain()
+
+
+async def standstill(sent: list[int]) -> int:
+    """What was sent when nothing moved any more for a while of the loop's life."""
+    last = -1
+    while sent[0] != last:
+        last = sent[0]
+        for _ in range(50):
+            await asyncio.sleep(0.002)
+    return last
+
+
+async def test_a_client_that_does_not_read_stops_the_node() -> None:
+    sent = [0]
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % TOTAL)
+        await pump(connection.writer, sent)
+        await connection.request()
+        await connection.say(OK)
+        await connection.closed()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get() + get())
+        await client.until(b"\r\n\r\n")
+        assert await standstill(sent) < BUFFERED_MAX
+        received = 0
+        while received < TOTAL:
+            received += len(await client.read(min(len(PIECE), TOTAL - received)))
+        assert await client.read(len(OK)) == OK
+        assert node.connections == 1
+
+
+async def test_a_node_that_does_not_read_stops_the_client() -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await go_on.wait()
+        received = 0
+        while received < TOTAL:
+            received += len(await connection.reader.read(1 << 20))
+        await connection.say(OK)
+        await connection.closed()
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await stage.client()
+        sent = [0]
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % TOTAL)
+        pumping = asyncio.create_task(pump(client.writer, sent))
+        assert await standstill(sent) < BUFFERED_MAX
+        go_on.set()
+        assert await client.read(len(OK)) == OK
+        await pumping
+
+
+async def test_a_client_that_pipelines_without_end_is_not_read_without_end() -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await go_on.wait()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node, retry_share=0.001, retry_reserve=1) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: node.requests)
+        sent = [0]
+        pumping = asyncio.create_task(pump(client.writer, sent))
+        assert await standstill(sent) < BUFFERED_MAX
+        pumping.cancel()
+        client.reset()
+        go_on.set()
+
+
+async def test_a_client_that_pipelines_and_does_not_read_gets_no_more_answers_than_fit() -> None:
+    body = b"y" * 500_000
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get() * 200)
+        served = [0]
+
+        def note() -> list[int]:
+            served[0] = len(node.requests)
+            return served
+
+        last = -1
+        while note()[0] != last:
+            last = served[0]
+            for _ in range(50):
+                await asyncio.sleep(0.002)
+        assert served[0] * len(body) < 2 * BUFFERED_MAX
+        for _ in range(200):
+            assert len((await client.answer())[2]) == len(body)
+
+
+async def test_a_client_that_resets_ends_its_request_at_the_node() -> None:
+    gone = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.closed()
+        gone.set()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: node.requests)
+        client.reset()
+        await asyncio.wait_for(gone.wait(), 20)
+        assert stage["node1"].counters.failures == 0
+
+
+async def test_a_client_that_closes_and_stays_silent_ends_its_request_after_a_while() -> None:
+    gone = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.closed()
+        gone.set()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node, half_close_timeout_s=0.1) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: node.requests)
+        client.half_close()
+        await asyncio.wait_for(gone.wait(), 20)
+        assert await client.everything() == b""
+
+
+async def test_a_client_that_goes_within_a_body_ends_the_request_at_the_node() -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        await until(lambda: node.connections == 1)
+        client.close()
+        await until(lambda: node.leftovers == [b"abc"])
+        assert node.requests == []
+
+
+async def test_a_half_closed_client_gets_the_answers_to_all_it_asked() -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get() * 3)
+        client.half_close()
+        assert await client.everything() == OK * 3
+
+
+async def test_a_client_that_goes_while_its_node_is_being_connected_leaves_nothing_behind() -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        for _ in range(20):
+            client = await stage.client()
+            await client.send(get())
+            client.reset()
+        await until(lambda: stage.service.active_connections == 0)
+        await until(lambda: stage["node1"].active == 0)
+
+
+async def test_answers_never_cross_whoever_breaks_off() -> None:
+    async def script(connection: Connection) -> None:
+        while request := await connection.request():
+            path = request.line.split(b" ")[1]
+            number = int(path[1:])
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path)
+            if number % 7 == 3:
+                connection.reset()
+                return
+            await connection.say(answer)
+            if number % 5 == 2:
+                return
+
+    nodes = [ScriptedNode(f"node{i}", script) for i in (1, 2)]
+
+    async def visit(stage: Stage, start: int) -> int:
+        right = 0
+        for number in range(start, start + 60):
+            client = await stage.client()
+            await client.send(get(b"/%d" % number))
+            if number % 11 == 4:
+                client.reset()
+                continue
+            try:
+                status, _, body = await client.answer()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                continue
+            if status == 200:
+                assert body == b"/%d" % number
+                right += 1
+            client.close()
+        return right
+
+    async with Stage(*nodes, request_fall=1_000_000) as stage:
+        right = await asyncio.gather(*(visit(stage, start) for start in range(0, 1200, 60)))
+        assert sum(right) > 600

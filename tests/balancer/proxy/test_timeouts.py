@@ -1,0 +1,152 @@
+"""Every wait has an end, and the client learns whose fault it was where that is still possible."""
+
+import asyncio
+import socket
+from contextlib import ExitStack
+
+from balancer.core.pool import NodeState
+from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, cookie, get, until
+
+SHORT = 0.3
+
+
+async def silent(connection: Connection) -> None:
+    await connection.request()
+    await connection.closed()
+
+
+async def test_a_slow_head_is_answered_408() -> None:
+    async with Stage(ScriptedNode("node1"), request_head_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nA:")
+        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_more_bytes_of_a_head_do_not_extend_its_time() -> None:
+    async with Stage(ScriptedNode("node1"), request_head_timeout_s=SHORT) as stage:
+        client = await stage.client()
+
+        async def drip() -> None:
+            await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+            while True:
+                await client.send(b"A: b\r\n")
+                await asyncio.sleep(0.01)
+
+        dripping = asyncio.create_task(drip())
+        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
+        dripping.cancel()
+
+
+async def test_a_connection_on_which_nothing_is_said_is_closed() -> None:
+    async with Stage(ScriptedNode("node1"), request_head_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        assert await client.everything() == b""
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with Stage(ScriptedNode("node1"), client_keepalive_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(get())
+        assert await client.everything() == OK
+
+
+async def test_a_body_that_stops_is_answered_408_and_not_blamed_on_the_node() -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node, body_idle_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
+        assert node.requests == []
+        assert stage["node1"].counters.failures == 0
+
+
+async def test_a_node_that_does_not_answer_in_time_is_a_504_and_not_tried_elsewhere() -> None:
+    other = ScriptedNode("node2")
+    async with Stage(ScriptedNode("node1", silent), other, response_head_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", cookie("node1")))
+        assert (await client.answer())[0] == 504
+        assert other.requests == []
+        assert stage["node1"].counters.failures == 1
+        await client.send(get(b"/", cookie("node2")))
+        assert (await client.answer())[0] == 200
+
+
+async def test_an_answer_that_stops_is_cut_off() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await connection.closed()
+
+    async with Stage(ScriptedNode("node1", script), response_idle_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(get())
+        assert (await client.everything()).endswith(b"abc")
+        assert stage["node1"].counters.failures == 1
+
+
+async def test_a_client_that_stops_reading_is_cut_off_and_not_blamed_on_the_node() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while True:
+            await connection.say(b"x" * 1_000_000)
+
+    async with Stage(ScriptedNode("node1", script), body_idle_timeout_s=SHORT) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: stage.service.active_connections == 0)
+        assert stage["node1"].counters.failures == 0
+
+
+async def test_idle_connections_to_a_node_are_closed_in_time_and_bounded_in_number() -> None:
+    nodes_see_close = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            await connection.say(OK)
+        nodes_see_close.set()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node, node_keepalive_timeout_s=SHORT, node_idle_connections_max=2) as stage:
+        clients = [await stage.client() for _ in range(5)]
+        for client in clients:
+            await client.send(get())
+        for client in clients:
+            await client.answer()
+        assert 1 <= stage.service.connections["node1"].idle_count <= 2
+        await asyncio.wait_for(nodes_see_close.wait(), 20)
+        await until(lambda: stage.service.connections["node1"].idle_count == 0)
+        assert stage.suspected == []
+
+
+async def test_a_connect_that_hangs_is_given_up_and_the_request_moves() -> None:
+    """A full backlog drops further handshakes, as a vanished container does."""
+    live = ScriptedNode("node2")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as hanging, ExitStack() as fillers:
+        port = hanging.getsockname()[1]
+        for _ in range(4):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        async with Stage(ScriptedNode("node1"), live, connect_timeout_s=SHORT) as stage:
+            stage["node1"].address = stage["node1"].address._replace(port=port)
+            client = await stage.client()
+            await client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + cookie("node1") + b"\r\nab"
+            )
+            assert (await client.answer())[0] == 200
+            assert stage["node1"].state is NodeState.DOWN
+            assert "no connection within" in stage["node1"].reason
+            assert len(live.requests) == 1
+
+
+async def test_at_shutdown_what_is_not_done_in_time_is_cut() -> None:
+    node = ScriptedNode("node1", silent)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: node.requests)
+        stage.service.pre_shutdown()
+        await asyncio.wait_for(stage.service.shutdown(SHORT), 20)
+        assert await client.everything() == b""

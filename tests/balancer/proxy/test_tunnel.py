@@ -1,0 +1,179 @@
+"""Upgrades: what becomes a tunnel, what does not, and how tunnels end."""
+
+import asyncio
+
+import pytest
+
+from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, answering, get, until
+
+ASK = b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: abc\r\n"
+CHUNKED_UPGRADE = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n"
+AGREED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+
+
+async def echo(connection: Connection) -> None:
+    await connection.request()
+    await connection.say(AGREED)
+    while data := await connection.reader.read(65536):
+        await connection.say(data)
+    connection.writer.write_eof()
+
+
+async def open_tunnel(stage: Stage, more: bytes = b"") -> Client:
+    client = await stage.client()
+    await client.send(get(b"/", ASK) + more)
+    head = await client.until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" in head
+    assert b"\r\nSec-WebSocket-Accept: x\r\n" in head
+    return client
+
+
+async def test_after_an_upgrade_all_bytes_pass_both_ways() -> None:
+    node = ScriptedNode("node1", echo)
+    async with Stage(node) as stage:
+        client = await open_tunnel(stage)
+        assert node.requests[0].fields[b"upgrade"] == b"websocket"
+        assert node.requests[0].fields[b"connection"] == b"Upgrade"
+        for size in (1, 10, 100_000):
+            await client.send(b"\x00\r\n\r\n" + b"z" * size)
+            assert await client.read(size + 5) == b"\x00\r\n\r\n" + b"z" * size
+        assert stage["node1"].active == 1
+        assert stage.service.active_connections == 1
+        client.half_close()
+        assert await client.everything() == b""
+
+
+async def test_bytes_that_follow_the_handshake_at_once_are_not_lost() -> None:
+    early = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await early.wait()
+        await connection.say(AGREED + b"first")
+        assert await connection.reader.readexactly(5) == b"hasty"
+        await connection.say(b"second")
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", ASK) + b"hasty")
+        await until(lambda: node.requests)
+        early.set()
+        await client.until(b"\r\n\r\n")
+        assert await client.everything() == b"firstsecond"
+
+
+async def test_a_node_may_decline_and_http_goes_on() -> None:
+    node = ScriptedNode("node1", answering(OK))
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", ASK) + get(b"/next"))
+        assert await client.read(2 * len(OK)) == OK * 2
+        assert node.requests[1].line == b"GET /next HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade, keep-alive\r\nUpgrade: websocket\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc",
+        CHUNKED_UPGRADE + b"3\r\nabc\r\n0\r\n\r\n",
+    ],
+    ids=["HTTP/2 in a tunnel", "not named by Connection", "HTTP/1.0", "with a body", "with a chunked body"],
+)
+async def test_what_must_not_become_a_tunnel_is_an_ordinary_request(request_bytes: bytes) -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(request_bytes)
+        assert (await client.answer())[0] == 200
+        assert not {b"upgrade", b"connection", b"http2-settings"} & node.requests[0].fields.keys()
+        await client.send(get(b"/next"))
+        assert (await client.answer())[0] == 200
+        assert len(node.requests) == 2
+
+
+async def test_of_several_protocols_only_http_2_is_left_out() -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", b"Connection: Upgrade\r\nUpgrade: h2c, websocket, chat/2\r\n"))
+        await client.answer()
+        assert node.requests[0].fields[b"upgrade"] == b"websocket, chat/2"
+
+
+async def test_half_close_passes_through_in_each_direction() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(AGREED)
+        connection.writer.write_eof()
+        assert await connection.reader.read() == b"still talking"
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await open_tunnel(stage)
+        assert await client.everything() == b""
+        await client.send(b"still talking")
+        client.half_close()
+
+
+@pytest.mark.parametrize("side", ["client", "node"])
+async def test_when_one_side_is_reset_so_is_the_other(side: str) -> None:
+    node_end: list[Connection] = []
+    closed = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        node_end.append(connection)
+        await connection.request()
+        await connection.say(AGREED)
+        await connection.closed()
+        closed.set()
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await open_tunnel(stage)
+        if side == "client":
+            client.reset()
+            await asyncio.wait_for(closed.wait(), 20)
+        else:
+            node_end[0].reset()
+            assert await client.everything() == b""
+        await until(lambda: stage.service.active_connections == 0)
+
+
+async def test_a_silent_tunnel_is_closed() -> None:
+    async with Stage(ScriptedNode("node1", echo), tunnel_idle_timeout_s=0.2) as stage:
+        client = await open_tunnel(stage)
+        assert await client.everything() == b""
+
+
+async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
+    sent = 0
+    total = 64 * 1024 * 1024
+
+    async def script(connection: Connection) -> None:
+        nonlocal sent
+        await connection.request()
+        await connection.say(AGREED)
+        while sent < total:
+            await connection.say(b"x" * 65536)
+            sent += 65536
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await open_tunnel(stage)
+        last = -1
+        while sent != last:
+            last = sent
+            for _ in range(50):
+                await asyncio.sleep(0.002)
+        assert sent < total // 4
+        assert len(await client.everything()) == total
+
+
+async def test_shutdown_does_not_wait_for_tunnels() -> None:
+    async with Stage(ScriptedNode("node1", echo)) as stage:
+        client = await open_tunnel(stage)
+        stage.service.pre_shutdown()
+        await asyncio.wait_for(stage.service.shutdown(600), 20)
+        assert await client.everything() == b""

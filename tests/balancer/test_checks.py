@@ -1,0 +1,132 @@
+"""Active checks against scripted servers: what their answers make of a node, and how soon a node comes back."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from balancer.core.health import Patience
+from balancer.core.pool import Node, NodeState, Pool
+from balancer.proxy.checks import HealthChecker
+from balancer.settings import Settings
+from tests.balancer.proxy.stage import Connection, ScriptedNode, until
+
+
+def answer(status: int, body: bytes = b"", *fields: bytes) -> bytes:
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), b"".join(fields), body)
+
+
+def view(state: str, name: str = "node1", primaries: int = 7) -> bytes:
+    fields = {"node": name, "state": state, "primaries": primaries, "backups": 3, "load": 0.1, "new": True}
+    return json.dumps(fields).encode()
+
+
+def chunked(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+async def checked(
+    script: Callable[[Connection], Awaitable[None]], **settings: Any
+) -> tuple[Node, ScriptedNode]:
+    """The node after its first check."""
+    server = ScriptedNode("node1", script)
+    await server.start()
+    node = Node("node1", server.address, Patience(rise=1, fall=1, request_fall=5))
+    checker = HealthChecker(Settings(**settings), Pool([node]))
+    try:
+        await checker.start()
+    finally:
+        await checker.stop()
+        await server.stop()
+    return node, server
+
+
+@pytest.mark.parametrize(
+    ("reply", "state", "reason", "sessions"),
+    [
+        (answer(200, view("alive")), NodeState.UP, "", 7),
+        (chunked(view("alive", primaries=0)), NodeState.UP, "", 0),
+        (answer(200, b"fine"), NodeState.UP, "", None),
+        (answer(200, b'{"node": 3}'), NodeState.UP, "", None),
+        (answer(302), NodeState.UP, "", None),
+        (b"HTTP/1.0 200 OK\r\n\r\nfine", NodeState.UP, "", None),
+        (answer(503, view("draining")), NodeState.DRAINING, "draining", 7),
+        (answer(200, view("draining")), NodeState.DRAINING, "draining", 7),
+        (answer(503, view("joining")), NodeState.DOWN, "joining", None),
+        (answer(503, view("alive"), b"Retry-After: 1\r\n"), NodeState.DOWN, "alive", None),
+        (answer(503), NodeState.DOWN, "503", None),
+        (answer(404), NodeState.DOWN, "404", None),
+        (answer(500), NodeState.DOWN, "500", None),
+        (answer(200, view("alive", name="node2")), NodeState.DOWN, "answers as node2", None),
+        (b"SSH-2.0\r\n\r\n", NodeState.DOWN, "malformed", None),
+        (b"", NodeState.DOWN, "without an answer", None),
+        (answer(200, b"x" * 70_000), NodeState.DOWN, "malformed", None),
+        (chunked(b"x" * 70_000), NodeState.DOWN, "malformed", None),
+    ],
+)
+async def test_an_answer_decides_the_nodes_state(
+    reply: bytes, state: NodeState, reason: str, sessions: int | None
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(reply)
+
+    node, server = await checked(script)
+    assert node.state is state
+    assert reason in node.reason
+    assert bool(reason) == bool(node.reason)
+    assert node.sessions == sessions
+    assert server.requests[0].line == b"GET /_sessiond/health HTTP/1.1"
+
+
+async def test_the_path_is_a_setting() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(200))
+
+    _, server = await checked(script, health_path="/ping?deep=1")
+    assert server.requests[0].line == b"GET /ping?deep=1 HTTP/1.1"
+
+
+async def test_a_node_that_does_not_answer_in_time_is_down() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.closed()
+
+    node, _ = await checked(script, health_timeout_s=0.1)
+    assert node.state is NodeState.DOWN
+    assert "within 0.1 s" in node.reason
+
+
+async def test_a_killed_node_goes_and_comes_back_by_itself_and_at_once_on_suspicion() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(200, view("alive")))
+
+    server = ScriptedNode("node1", script)
+    await server.start()
+    node = Node("node1", server.address, Patience(rise=1, fall=3, request_fall=5))
+    pool = Pool([node])
+    quick = HealthChecker(Settings(health_interval_s=0.02), pool)
+    await quick.start()
+    try:
+        assert node.state is NodeState.UP
+        await server.stop()
+        await until(lambda: node.state is NodeState.DOWN)
+        assert node.sessions is None
+        await server.start()
+        await until(lambda: node.state is NodeState.UP)
+        assert node.sessions == 7
+    finally:
+        await quick.stop()
+    slow = HealthChecker(Settings(health_interval_s=3600), pool)
+    await slow.start()
+    try:
+        await server.stop()
+        slow.check_soon(node)
+        await until(lambda: node.state is NodeState.DOWN)
+    finally:
+        await slow.stop()
+        await asyncio.sleep(0)

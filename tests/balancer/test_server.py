@@ -1,0 +1,296 @@
+"""The balancer as a whole: start, routing around a killed node, admin port, stop."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from balancer.errors import ConfigurationError
+from balancer.server import Balancer
+from balancer.settings import Settings
+from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
+
+
+async def serve(connection: Connection) -> None:
+    while request := await connection.request():
+        name = connection.node_name.encode()
+        if request.line.split(b" ")[1] == b"/_sessiond/health":
+            body = json.dumps(
+                {"node": connection.node_name, "state": "alive", "primaries": 4, "backups": 1, "load": 0.0}
+            ).encode()
+        else:
+            body = name
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[list[ScriptedNode]]:
+    nodes = [ScriptedNode(f"node{i}", serve) for i in (1, 2)]
+    for node in nodes:
+        await node.start()
+    yield nodes
+    for node in nodes:
+        await node.stop()
+
+
+def settings_for(nodes: list[ScriptedNode], **more: Any) -> Settings:
+    fields = {
+        "listen": "127.0.0.1:0",
+        "admin": "127.0.0.1:0",
+        "node": tuple(f"{node.name}={node.address}" for node in nodes),
+        "health_interval_s": 0.05,
+        "health_timeout_s": 10.0,
+        "connect_timeout_s": 10.0,
+        "drain_timeout_s": 5.0,
+    }
+    return Settings(**{**fields, **more})
+
+
+@pytest.fixture
+async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
+    balancer = Balancer(settings_for(nodes))
+    await balancer.start()
+    yield balancer
+    await balancer.stop()
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        yield session
+
+
+async def text(web: aiohttp.ClientSession, url: str, **options: Any) -> str:
+    async with web.get(url, **options) as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+async def test_users_go_to_their_node_and_to_another_when_it_is_killed(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
+) -> None:
+    url, admin = f"http://{balancer.listen_address}/", f"http://{balancer.admin_address}"
+    cookies = {"Cookie": f"SESSIONID={TOKEN}.node2"}
+    assert await text(web, url, headers=cookies) == "node2"
+    await nodes[1].stop()
+    assert await text(web, url, headers=cookies) == "node1"
+    rows = json.loads(await text(web, admin + "/v1/nodes"))["nodes"]
+    assert [row["state"] for row in rows] == ["up", "down"]
+    assert rows[1]["reason"]
+    await nodes[1].start()
+
+    async def is_back() -> bool:
+        return await text(web, url, headers=cookies) == "node2"
+
+    await eventually(is_back)
+
+
+async def test_nodes_are_shown_and_take_orders(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
+) -> None:
+    url, admin = f"http://{balancer.listen_address}/", f"http://{balancer.admin_address}/v1/nodes"
+    assert json.loads(await text(web, admin))["nodes"][0] == {
+        "name": "node1",
+        "address": str(nodes[0].address),
+        "state": "up",
+        "reason": "",
+        "weight": 1,
+        "active": 0,
+        "requests": 0,
+        "failures": 0,
+        "sessions": 4,
+    }
+    async with web.put(f"{admin}/node1", json={"state": "maintenance", "weight": 3}) as answer:
+        body = await answer.json()
+        assert (answer.status, body["state"], body["weight"]) == (200, "maintenance", 3)
+    assert {await text(web, url) for _ in range(4)} == {"node2"}
+    async with web.put(f"{admin}/node1", json={"state": "up"}) as answer:
+        assert (await answer.json())["state"] == "up"
+    assert {await text(web, url) for _ in range(8)} == {"node1", "node2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "words"),
+    [
+        ("node9", b"{}", 404, "node1, node2"),
+        ("node1", b"{}", 400, "either or both"),
+        ("node1", b"no json", 400, ""),
+        ("node1", b"[]", 400, "either or both"),
+        ("node1", b'{"state": "down"}', 400, "up, draining or maintenance"),
+        ("node1", b'{"weight": -1}', 400, "0 to 1000"),
+        ("node1", b'{"weight": true}', 400, "whole number"),
+        ("node1", b'{"colour": "red"}', 400, "either or both"),
+        ("node1", b'{"state": "maintenance", "weight": 5000}', 400, "0 to 1000"),
+    ],
+)
+async def test_orders_that_make_no_sense_are_refused_and_change_nothing(
+    balancer: Balancer, web: aiohttp.ClientSession, *, name: str, body: bytes, status: int, words: str
+) -> None:
+    admin = f"http://{balancer.admin_address}/v1/nodes"
+    before = [(node.order, node.weight) for node in balancer.pool.nodes.values()]
+    async with web.put(f"{admin}/{name}", data=body) as answer:
+        problem = await answer.json()
+        assert answer.status == status
+        assert words in problem["message"]
+        assert problem["error"]
+    assert [(node.order, node.weight) for node in balancer.pool.nodes.values()] == before
+
+
+async def test_events_are_the_nodes_with_totals_and_come_on_change(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
+) -> None:
+    await text(web, f"http://{balancer.listen_address}/")
+    async with web.get(f"http://{balancer.admin_address}/v1/events") as stream:
+        assert stream.content_type == "text/event-stream"
+
+        async def event() -> dict[str, Any]:
+            async for line in stream.content:
+                if line.startswith(b"data: "):
+                    found: dict[str, Any] = json.loads(line[6:])
+                    return found
+            raise AssertionError("the stream ended")
+
+        first = await event()
+        assert first["totals"] == {
+            "requests": 1,
+            "failures": 0,
+            "retries": 0,
+            "refused": 0,
+            "active_connections": 1,
+        }
+        await nodes[0].stop()
+        async with asyncio.timeout(20):
+            while (await event())["nodes"][0]["state"] != "down":
+                pass
+
+
+async def test_probes_and_metrics(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
+) -> None:
+    admin = f"http://{balancer.admin_address}"
+    await text(web, f"http://{balancer.listen_address}/")
+    await text(web, admin + "/healthz")
+    await text(web, admin + "/readyz")
+    metrics = await text(web, admin + "/metrics")
+    for line in (
+        "balancer_requests_total 1.0",
+        'balancer_node_state{node="node1",state="up"} 1.0',
+        'balancer_node_answers_total{class="2xx",node="node1"} 1.0',
+        'balancer_node_sessions{node="node2"} 4.0',
+        'balancer_node_idle_connections{node="node1"} 1.0',
+        "process_open_fds",
+    ):
+        assert line in metrics
+    for node in nodes:
+        await node.stop()
+    await until(lambda: not balancer.pool.up)
+    async with web.get(admin + "/readyz") as answer:
+        assert answer.status == 503
+    await text(web, admin + "/healthz")
+
+
+async def test_off_loopback_the_admin_port_asks_for_the_token(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    balancer = Balancer(settings_for(nodes, admin="0.0.0.0:0", admin_token_file=token))
+    await balancer.start()
+    try:
+        admin = f"http://127.0.0.1:{balancer.admin_address.port}"
+        for path in ("/", "/v1/nodes", "/v1/events", "/nowhere"):
+            async with web.get(admin + path) as answer:
+                assert answer.status == 401
+                assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        async with web.put(admin + "/v1/nodes/node1", json={"weight": 0}) as answer:
+            assert answer.status == 401
+        for path in ("/healthz", "/readyz", "/metrics"):
+            await text(web, admin + path)
+        await text(web, admin + "/v1/nodes", headers={"Authorization": "Bearer s3cret"})
+        basic = "Basic " + base64.b64encode(b"anybody:s3cret").decode()
+        await text(web, admin + "/v1/nodes", headers={"Authorization": basic})
+        for wrong in ("Bearer wrong", "Bearer", "Basic s3cret", "Basic !", "Digest s3cret", "Bearer \xe9"):
+            async with web.get(admin + "/v1/nodes", headers={"Authorization": wrong}) as answer:
+                assert answer.status == 401
+    finally:
+        await balancer.stop()
+
+
+@pytest.mark.parametrize("option", ["listen", "admin"])
+async def test_a_busy_port_is_named_and_nothing_stays_open(nodes: list[ScriptedNode], option: str) -> None:
+    taken = str(nodes[0].address)
+    balancer = Balancer(settings_for(nodes, **{option: taken}))
+    with pytest.raises(ConfigurationError, match=f"--{option} {taken}"):
+        await balancer.start()
+    await balancer.stop()
+    assert {task.get_name() for task in asyncio.all_tasks() if "checks of" in task.get_name()} == set()
+
+
+async def test_stop_lets_requests_in_flight_finish_and_takes_no_more(nodes: list[ScriptedNode]) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(connection: Connection) -> None:
+        while request := await connection.request():
+            if b"/slow" in request.line:
+                await go_on.wait()
+            await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+    nodes[0].script = slow
+    balancer = Balancer(settings_for(nodes[:1], drain_timeout_s=20.0))
+    await balancer.start()
+    host, port = balancer.listen_address
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: balancer.pool.nodes["node1"].active == 1)
+    stopping = asyncio.create_task(balancer.stop())
+
+    async def refused() -> bool:
+        try:
+            _, late = await asyncio.open_connection(host, port)
+        except OSError:
+            return True
+        late.close()
+        return False
+
+    await eventually(refused)
+    go_on.set()
+    assert (await reader.read()).endswith(b"Connection: close\r\n\r\nhi")
+    writer.close()
+    await stopping
+
+
+async def test_requests_are_logged_with_the_id_that_the_node_gets(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[dict[str, Any]] = []
+
+    class Recorder:
+        def info(self, event: str, **fields: Any) -> None:
+            lines.append({"event": event, **fields})
+
+    monkeypatch.setattr("balancer.proxy.access_log.log", Recorder())
+    balancer = Balancer(settings_for(nodes[:1], access_log=True))
+    await balancer.start()
+    try:
+        await text(
+            web,
+            f"http://{balancer.listen_address}/a;SESSIONID={TOKEN}.node1?b=secret",
+            headers={"X-Request-Id": "forged"},
+        )
+    finally:
+        await balancer.stop()
+    (line,) = lines
+    request = next(request for request in nodes[0].requests if b"/a" in request.line)
+    assert request.fields[b"x-request-id"].decode() == line["request"]
+    assert (line["event"], line["node"], line["status"], line["path"]) == (
+        "request.served",
+        "node1",
+        200,
+        "/a",
+    )
+    assert line["duration_ms"] >= 0

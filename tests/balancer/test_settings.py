@@ -1,0 +1,58 @@
+"""Settings that cannot work are refused with a text that names them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from balancer.errors import ConfigurationError
+from balancer.settings import Settings, nodes, validated
+
+NODE = ("node1=127.0.0.1:8101",)
+
+
+def test_the_defaults_need_only_a_node() -> None:
+    settings = Settings(node=NODE)
+    assert validated(settings) is settings
+    assert {name: str(where) for name, where in nodes(settings).items()} == {"node1": "127.0.0.1:8101"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"node": ()}, "--node node1="),
+        ({"node": ("127.0.0.1:8101",)}, "not NAME=HOST:PORT"),
+        ({"node": ("no.de=127.0.0.1:1",)}, "not NAME=HOST:PORT"),
+        ({"node": ("node1=127.0.0.1",)}, "node node1"),
+        ({"node": ("node1=127.0.0.1:0",)}, "port 0"),
+        ({"node": (*NODE, *NODE)}, "two nodes are called node1"),
+        ({"listen": "8080"}, "listen"),
+        ({"admin": "127.0.0.1"}, "admin"),
+        ({"admin": "0.0.0.0:8090"}, "admin_token_file"),
+        ({"trusted_network": ("10.0.0.1/8",)}, "trusted_network"),
+        ({"trusted_network": ("everybody",)}, "10.0.0.0/8"),
+        ({"connect_timeout_s": 0.0}, "connect_timeout_s must be more than 0"),
+        ({"retry_share": -1.0}, "retry_share must be 0 or more"),
+        ({"header_count_max": 0}, "header_count_max"),
+        ({"health_path": "health"}, "health_path"),
+        ({"health_path": "/a b"}, "health_path"),
+        ({"health_path": "/a\r\nX: y"}, "health_path"),
+        ({"cookie_name": "a b"}, "cookie_name"),
+        ({"cookie_name": ""}, "cookie_name"),
+        ({"admin_token_file": Path("/nowhere/token")}, "admin_token_file /nowhere/token"),
+    ],
+)
+def test_what_cannot_work_is_named(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words.replace(".", r"\.")):
+        validated(Settings(**{"node": NODE, **fields}))
+
+
+def test_an_empty_token_file_is_refused(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(" \n")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        validated(Settings(node=NODE, admin="0.0.0.0:8090", admin_token_file=token))
+
+
+def test_an_open_admin_port_must_be_asked_for() -> None:
+    validated(Settings(node=NODE, admin="0.0.0.0:8090", insecure=True))
