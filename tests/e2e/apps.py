@@ -1,0 +1,102 @@
+"""Applications that the end-to-end tests host on nodes."""
+
+import asyncio
+
+from aiohttp import web
+
+from sessiond.adapters.aiohttp import NODE, get_session, without_session
+
+
+def create_app() -> web.Application:
+    """One number a session; what cannot be stored; a request that waits to be let go."""
+    app = web.Application()
+    app[_DOOR] = Door()
+    app.add_routes(
+        [
+            web.get("/number", read),
+            web.post("/number/{number}", write),
+            web.post("/unstorable", store_unstorable),
+            web.post("/bytes/{count}", store_bytes),
+            web.post("/log-out", log_out),
+            web.post("/wait/{number}", wait_and_write),
+            web.get("/waiting", count_waiting),
+            web.post("/let-go", let_go),
+        ]
+    )
+    return app
+
+
+class Door:
+    """Where requests wait until another one lets them go."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.waiting = 0
+
+
+_DOOR = web.AppKey("door", Door)
+
+
+async def read(request: web.Request) -> web.Response:
+    session = await get_session(request)
+    return _answer(request, session.get("number", 0))
+
+
+async def write(request: web.Request) -> web.Response:
+    """Answers with the number that was there before, so that whoever wrote it can see that it was kept."""
+    session = await get_session(request)
+    before = session.get("number", 0)
+    session["number"] = int(request.match_info["number"])
+    return _answer(request, before)
+
+
+async def store_unstorable(request: web.Request) -> web.Response:
+    session = await get_session(request)
+    session["number"] = -1
+    session["door"] = request.app[_DOOR]
+    return _answer(request, -1)
+
+
+async def store_bytes(request: web.Request) -> web.Response:
+    """Several attributes of a size that each is allowed."""
+    session = await get_session(request)
+    left = int(request.match_info["count"])
+    for index in range(100):
+        size = min(left, 200_000)
+        session[f"bytes{index}"] = b"x" * size
+        left -= size
+        if not left:
+            break
+    session["number"] = -1
+    return _answer(request, -1)
+
+
+async def log_out(request: web.Request) -> web.Response:
+    session = await get_session(request)
+    await session.invalidate()
+    return _answer(request, 0)
+
+
+async def wait_and_write(request: web.Request) -> web.Response:
+    """A slow request: it writes only when it is let go."""
+    session = await get_session(request)
+    door = request.app[_DOOR]
+    door.waiting += 1
+    await door.opened.wait()
+    session["number"] = number = int(request.match_info["number"])
+    return _answer(request, number)
+
+
+@without_session
+async def count_waiting(request: web.Request) -> web.Response:
+    return _answer(request, request.app[_DOOR].waiting)
+
+
+@without_session
+async def let_go(request: web.Request) -> web.Response:
+    request.app[_DOOR].opened.set()
+    return _answer(request, 0)
+
+
+def _answer(request: web.Request, number: int) -> web.Response:
+    return web.json_response({"node": request.app[NODE].name, "number": number})

@@ -1,0 +1,1 @@
+"""The compose cluster on a real container engine. Run by `make e2e-docker`, never by `make test`."""
