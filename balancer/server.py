@@ -71,6 +71,7 @@ class Balancer:
             service.start()
             proxy = web.ServerRunner(service, shutdown_timeout=settings.drain_timeout_s)  # type: ignore[arg-type]  # any callable with pre_shutdown and shutdown
             await self._open("listen", proxy, listen_address(settings.listen, "listen"))
+            service.is_listening = True
         except BaseException:
             await self.stop()
             raise

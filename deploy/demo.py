@@ -266,7 +266,7 @@ def prepare(members: list[Member]) -> None:
 
 
 def wait_until_ready(children: list[Child], stop: threading.Event) -> bool:
-    """True when all nodes have met and the balancer has one to send visitors to; False if told to stop."""
+    """True when all nodes have met and the balancer sends visitors to each of them; False if told to stop."""
     deadline = time.monotonic() + READY_DEADLINE_S
     nodes = sum(child.member.is_node for child in children)
     waiting = list(children)
@@ -278,7 +278,7 @@ def wait_until_ready(children: list[Child], stop: threading.Event) -> bool:
                     f"ends with:\n{child.log_tail()}"
                 )
         waiting = [
-            child for child in waiting if not (child.member.is_ready() and has_met(child.member, nodes))
+            child for child in waiting if not (child.member.is_ready() and knows_all(child.member, nodes))
         ]
         if waiting and time.monotonic() > deadline:
             names = ", ".join(child.member.name for child in waiting)
@@ -290,12 +290,11 @@ def wait_until_ready(children: list[Child], stop: threading.Event) -> bool:
     return True
 
 
-def has_met(member: Member, nodes: int) -> bool:
-    """Whether a node sees so many nodes alive, itself included. The balancer has no such view."""
-    if not member.is_node:
-        return True
-    view = fetch(f"{member.control}/v1/cluster")
-    return view is not None and sum(row["state"] == "alive" for row in json.loads(view)["members"]) == nodes
+def knows_all(member: Member, nodes: int) -> bool:
+    """Whether a node sees so many nodes alive, itself included, or the balancer sends visitors to so many."""
+    path, rows, good = ("/v1/cluster", "members", "alive") if member.is_node else ("/v1/nodes", "nodes", "up")
+    view = fetch(f"{member.control}{path}")
+    return view is not None and sum(row["state"] == good for row in json.loads(view)[rows]) == nodes
 
 
 def greet(children: list[Child], screen: Screen) -> None:

@@ -144,6 +144,8 @@ class AdminApi:
     async def _readyz(self, _request: web.Request) -> web.Response:
         if self._service.is_stopping:
             return _problem(503, "stopping", "the balancer is stopping")
+        if not self._service.is_listening:
+            return _problem(503, "starting", "the balancer does not listen yet")
         if not self._pool.up:
             return _problem(503, "no_node_up", "no node is up")
         return web.json_response({"status": "ready", "nodes_up": len(self._pool.up)})

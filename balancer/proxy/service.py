@@ -47,6 +47,7 @@ class ProxyService:
         self.access_log = AccessLog() if settings.access_log else None
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
         self.request_limits = Limits(
             head_bytes_max=settings.request_head_bytes_max,

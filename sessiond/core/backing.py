@@ -45,7 +45,7 @@ class Backing:
                 # Never lose a superseded copy's news silently: the primary merges it.
                 news = copy.news_over(data.attributes)
                 machine.quarantine(copy)
-                if news:
+                if news and not data.tombstone:  # the end of a session leaves nothing to merge
                     if seq > 0:
                         machine.merge_location(key, Location(term, seq, backups))
                     return m.Offer(key, copy.term, copy.data(machine.now))

@@ -152,6 +152,10 @@ class Takeover:
         leads = copy.leads
         grant = leads.grant
         assert grant is not None, "called for copies that grant"
+        location = machine.directory.get(copy.key)
+        if location is not None and location.term > copy.term and self.has_ended(copy.key, location.term):
+            self.grant(copy, grant.to, None)  # a holder that knows that term refuses this one: go above it
+            return
         waits = False
         for life in list(leads.followers):
             if machine.membership.is_dead(life):
@@ -292,15 +296,16 @@ class Takeover:
 
     # --- leaving --------------------------------------------------------------------------------------
 
-    def drain(self, copy: Copy) -> None:
-        """Hand a session to one of its backups that is in step and stays."""
+    def drain(self, copy: Copy) -> bool:
+        """Hand a session to one of its backups that is in step and stays; False if there is none yet."""
         machine = self._machine
         leads = copy.leads
         if leads.handoff is not None or copy.tombstone:
-            return
+            return False
         for life in copy.backups:
             follower = leads.followers[life]
             in_step = follower.acked >= copy.version and follower.released_at is None
             if in_step and machine.membership.is_linked(life) and not machine.membership.is_draining(life):
                 self.hand_off(copy, life)
-                return
+                return True
+        return False

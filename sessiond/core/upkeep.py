@@ -135,7 +135,6 @@ class Upkeep:
         begun = 0
         for copy in machine.copies.values():
             if copy.role is Role.PRIMARY and copy.leads.handoff is None:
-                machine.takeover.drain(copy)
-                begun += 1
+                begun += machine.takeover.drain(copy)
                 if begun >= HANDED_OVER_PER_TICK:
                     break

@@ -22,7 +22,7 @@ from sessiond.web.listener import Listener
 from sessiond.web.load import LoopLag, load
 
 NOTICE_MAX_S = 2.0
-"""How long a drain waits at most for the next health check. The time between the last two says whether to."""
+"""How long a drain waits at most for the next health checks. The time between the last two says whether to."""
 
 log = structlog.get_logger()
 
@@ -36,7 +36,8 @@ class Host:
         self._listener = Listener(app, "--http", node.settings.http)
         self._lag = LoopLag()
         self._asked_at: deque[float] = deque(maxlen=2)
-        self._told_draining = asyncio.Event()
+        self._has_told = False
+        self._noticed = asyncio.Event()
         # Before all middlewares, so that no log-in of the application answers the balancer.
         app.middlewares.insert(0, self._gate())
 
@@ -92,17 +93,21 @@ class Host:
         yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load, {})
 
     async def _until_noticed(self) -> None:
-        """Wait for a health check that hears of the drain, if somebody asks regularly."""
+        """Wait until a health check has heard of the drain, if somebody asks regularly.
+
+        An answer that was sent may not have been read yet, and requests come until it is: who asks again has read it.
+        """
         if len(self._asked_at) < 2:
             return
         earlier, last = self._asked_at
-        overdue_at = last + 2 * (last - earlier)
-        wait_s = min(NOTICE_MAX_S, overdue_at - asyncio.get_running_loop().time())
-        if wait_s <= 0:
+        interval_s = last - earlier
+        since_s = asyncio.get_running_loop().time() - last
+        if since_s >= 2 * interval_s:
             return
+        wait_s = min(NOTICE_MAX_S, 3 * interval_s - since_s)
         try:
             async with asyncio.timeout(wait_s):
-                await self._told_draining.wait()
+                await self._noticed.wait()
         except TimeoutError:
             log.warning("host.drain_unnoticed", waited_s=round(wait_s, 3))
 
@@ -124,5 +129,7 @@ class Host:
         self._asked_at.append(asyncio.get_running_loop().time())
         view = health_view(self._node, self.load)
         if view.state is MemberState.DRAINING:
-            self._told_draining.set()
+            if self._has_told:
+                self._noticed.set()
+            self._has_told = True
         return health_response(view, serving=self._node.is_serving())

@@ -194,6 +194,34 @@ async def test_probes_and_metrics(
     await text(web, admin + "/healthz")
 
 
+async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSession) -> None:
+    checked = asyncio.Event()
+
+    async def hold_the_check(connection: Connection) -> None:
+        await checked.wait()
+        await serve(connection)
+
+    nodes = [ScriptedNode("node1", serve), ScriptedNode("node2", hold_the_check)]
+    for node in nodes:
+        await node.start()
+    balancer = Balancer(settings_for(nodes))
+    starting = asyncio.create_task(balancer.start())
+    try:
+        await until(lambda: balancer.pool.up)
+        ready = f"http://{balancer.admin_address}/readyz"
+        async with web.get(ready) as answer:
+            assert (answer.status, (await answer.json())["error"]) == (503, "starting")
+        checked.set()
+        await starting
+        await text(web, ready)
+    finally:
+        checked.set()
+        await starting
+        await balancer.stop()
+        for node in nodes:
+            await node.stop()
+
+
 async def test_off_loopback_the_admin_port_asks_for_the_token(
     nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

@@ -219,7 +219,15 @@ class Run:
         elif kind == "pause":
             self.pause(self.rng.choice(up))
         elif kind == "part" and len(up) > 1:
-            self.part(self.rng.sample(up, len(up)))
+            names = self.rng.sample(up, len(up))
+            cut = self.rng.randint(1, len(names) - 1)
+            self.part(names[:cut], names[cut:])
+        elif kind == "cut" and len(up) > 1:
+            one, other = self.rng.sample(up, 2)
+            self.part([one], [other])
+        elif kind == "drain and kill" and len(up) > 3:
+            leaving, victim = self.rng.sample(up, 2)
+            self.drain(leaving, self.rng.choice([leaving, victim]))
         elif down and (kind == "restart" or len(up) <= 2):
             world.boot(self.rng.choice(down), seeds=tuple(self.names))
         elif len(up) > 2:
@@ -229,9 +237,15 @@ class Run:
                 self.steps(self.rng.randint(0, 30))
                 world.boot(victim, seeds=tuple(self.names))
 
-    def drain(self, name: str) -> None:
+    def drain(self, name: str, victim: str | None = None) -> None:
+        """A node leaves; meanwhile `victim`, which may be the same one, crashes."""
         world = self.world
         world.machine(name).begin_drain(world.now)
+        if victim is not None:
+            self.steps(self.rng.randint(0, 200))
+            world.kill(victim)
+            if victim == name:
+                return
         end = world.now + SETTLED_WITHIN_S
         while not world.machine(name).drained:
             if world.now > end:
@@ -246,9 +260,8 @@ class Run:
         self.pass_time(self.rng.choice((0.2, 0.8, 1.5)) * self.plan.options.silence_timeout_s)
         self.world.resume(name)
 
-    def part(self, names: list[str]) -> None:
-        cut = self.rng.randint(1, len(names) - 1)
-        self.world.part(" ".join(names[:cut]), " ".join(names[cut:]))
+    def part(self, some: list[str], others: list[str]) -> None:
+        self.world.part(" ".join(some), " ".join(others))
         self.pass_time(self.rng.choice((0.2, 0.8, 2.5)) * self.plan.options.silence_timeout_s)
         self.world.heal()
 

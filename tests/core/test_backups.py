@@ -8,6 +8,7 @@ from sessiond.backend import Committed
 from sessiond.core import messages as m
 from sessiond.core.acks import Applied
 from sessiond.core.options import Options
+from sessiond.core.types import Term
 from tests.core.world import KEY, World
 
 ACK_TIMEOUT_S = Options().ack_timeout_s
@@ -140,8 +141,17 @@ def test_an_ack_of_an_earlier_stint_in_the_list_does_not_count(world):
     assert life in copy.backups  # nobody else is left, so it is asked again at once
     machine.replication.on_applied(life, before)
     assert copy.leads.followers[life].acked == -1
+    added_seq = copy.leads.followers[life].added_seq
     machine.receive(life, m.Released(KEY, copy.term, before.seq), world.now)
-    assert life in copy.backups
+    assert copy.leads.followers[life].added_seq == added_seq
+
+
+def test_an_ack_of_an_earlier_term_does_not_count(world):
+    life = world.machine(backup_of(world)).life
+    copy = world.machine("node1").copies[KEY]
+    earlier = Applied(KEY, Term(0, copy.term.owner), copy.seq, 99)
+    world.machine("node1").replication.on_applied(life, earlier)
+    assert copy.leads.followers[life].acked == 1
 
 
 def test_a_release_that_was_lost_with_its_link_is_repeated(world):
@@ -288,6 +298,40 @@ def test_every_node_learns_every_list_change(world):
         for name in world.processes:
             assert world.machine(name).directory.get(KEY) == expected
         world.kill(backup_of(world))
+
+
+def test_a_backup_knows_the_list_that_came_with_its_copy_before_it_is_announced():
+    world = World()
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1")
+    copy = world.machine("node1").copies[KEY]
+    assert world.machine("node2").directory.get(KEY) == copy.location
+
+
+def test_a_list_that_shrinks_is_a_later_list():
+    world = World()
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1")
+    copy = world.machine("node1").copies[KEY]
+    seq = copy.seq
+    world.kill("node2")
+    world.run(0.2)
+    assert (copy.backups, copy.seq) == ((), seq + 1)
+    assert world.machine("node1").directory.get(KEY) == copy.location
+
+
+def test_a_release_of_an_earlier_term_does_not_drop_a_copy_of_a_later_one(world):
+    old = world.machine("node1").copies[KEY]
+    term, sender = old.term, world.machine("node1").life
+    world.read(backup_of(world))
+    world.run(0.2)
+    for name in sorted(set(world.where()) - {"node1"}):
+        machine = world.machine(name)
+        machine.receive(sender, m.Release(KEY, term, 9), world.now)
+        sent = [effect.message for effect in machine.take_effects()]
+        assert m.Fenced(KEY, machine.copies[KEY].location) in sent
 
 
 def test_locations_of_one_moment_travel_together(world):

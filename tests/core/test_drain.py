@@ -7,6 +7,7 @@ from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.options import Options
+from sessiond.core.upkeep import HANDED_OVER_PER_TICK
 from sessiond.errors import Unavailable
 from tests.core.world import World
 
@@ -62,6 +63,16 @@ def test_a_node_is_not_drained_before_its_last_session_is_handed_over():
     world.let_go()
     world.run(5.0)
     assert world.machine("node1").drained
+
+
+def test_a_session_is_handed_only_to_a_backup_that_is_in_step():
+    world = cluster(sessions=1)
+    holder = next(name for name, role in world.where(key(0)).items() if role == "B")
+    world.hold(m.Patch, m.Put, to=holder)
+    world.ask("node1", "commit", key(0), {"n": b"2"}, None)
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.2)
+    assert world.machine("node1").copies[key(0)].leads.handoff is None
 
 
 def test_a_draining_node_takes_no_new_sessions_and_says_where_to_go():
@@ -143,6 +154,20 @@ def test_two_nodes_that_leave_together_hand_everything_to_the_third():
     assert world.machine("node1").drained
     assert world.machine("node2").drained
     assert world.machine("node3").copies.counts["P"] == 30
+
+
+def test_sessions_that_cannot_be_handed_over_yet_do_not_hold_up_those_that_can():
+    world = World(Options(reprotect_rate_max=1))
+    world.boot("node1")
+    for number in range(HANDED_OVER_PER_TICK + 10):
+        world.create("node1", number.to_bytes(16))
+    world.boot("node2", seeds=("node1",))
+    world.run(0.5)
+    world.create("node1", n=b"1")  # alone of all it has a backup at once
+    world.run(0.5)
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.5)
+    assert world.where() == {"node1": "B", "node2": "P"}
 
 
 def test_when_all_nodes_leave_none_waits_for_another():

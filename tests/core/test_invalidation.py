@@ -58,6 +58,8 @@ def test_the_end_is_answered_only_when_every_backup_holds_it(world):
     world.run(0.1)
     assert world.outcome("node1", operation) == "pending"
     assert not gone(world, "node1")
+    copy = world.machine("node1").copies[KEY]
+    assert (copy.version, copy.last) == (2, Stamp(copy.term, 2))  # a write like any other
     world.let_go()
     assert world.outcome("node1", operation) is None
     assert gone(world, "node1")
@@ -252,6 +254,24 @@ def test_a_joiner_is_told_what_is_gone(world):
     world.boot("node9", seeds=("node2",))
     world.run(0.5)
     assert gone(world, "node9")
+
+
+def test_a_node_that_has_news_of_a_session_takes_its_end_all_the_same():
+    # It offered them, for ever, to a primary that takes no offers because the session is ending.
+    world = World(LATE)
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    holder = world.machine("node2")
+    copy = holder.copies[KEY]
+    holder.quarantine(copy)
+    bytes_before = copy.bytes
+    copy.apply({"news": b"x"}, Stamp(copy.term, 9), None)
+    holder.copies.reweigh(bytes_before, copy)
+    operation = invalidate(world)
+    world.run(1.0)
+    assert world.outcome("node1", operation) is None
+    assert world.where() == {}
 
 
 def test_an_offer_of_an_uncommitted_end_ends_the_session():

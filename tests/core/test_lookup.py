@@ -148,6 +148,16 @@ def test_arbiters_that_have_lost_their_copies_are_passed_over():
     assert world.machine(second).stats.grants == 1
 
 
+def test_a_holder_takes_over_at_once_from_an_arbiter_that_says_it_holds_nothing():
+    world = cluster(Options(copies=2, reprotect_delay_s=60.0))
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    first, second = [life.name for life in world.machine("node1").copies[KEY].backups]
+    world.kill("node1")
+    world.machine(first).drop_copy(KEY)
+    assert world.read(second) == b"1"  # no time passes
+
+
 # --- quarantined copies -----------------------------------------------------------------------------------
 
 
@@ -234,6 +244,26 @@ def test_news_of_a_quarantined_copy_are_merged_by_stamp_and_acked_by_the_list_be
     assert world.logged(primary, "session.fork_merged")[0]["attributes"] == ["n"]
 
 
+def test_who_is_granted_a_session_merges_the_news_of_its_own_quarantined_copy():
+    world = cluster(Options(reprotect_delay_s=60.0))
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    holder = next(name for name, role in world.where().items() if role == "B")
+    asker = min(set(world.processes) - set(world.where()))
+    data = world.machine("node1").copies[KEY].data(world.now)
+    world.kill("node1")
+    news = Attribute(b"9", Stamp(Term(1, Life("node0", 1)), 5))
+    world.machine(asker).upkeep.look_after = lambda key: None  # it does not offer them meanwhile
+    fork(world, asker, data._replace(attributes={"news": news}, last=news.stamp))
+    life = world.machine(asker).life
+    world.machine(holder).receive(life, m.Claim(KEY, life, None, None, 1, None), world.now)
+    world.settle()
+    assert world.where() == {asker: "P", holder: "B"}
+    for name in (asker, holder):
+        copy = world.machine(name).copies[KEY]
+        assert (copy.read("n"), copy.read("news")) == (b"1", b"9")
+
+
 def test_if_only_quarantined_copies_are_left_the_one_written_last_comes_back(world):
     # By last stamp: list changes must not outrank writes.
     world.create("node1", n=b"1")
@@ -263,6 +293,19 @@ def test_a_request_at_a_node_with_nothing_gets_a_session_of_which_only_quarantin
     assert isinstance(checkout, Checkout)
     assert checkout.read("n") == b"1"
     assert world.commit(asker, n=b"2") == Committed(2, protected=True)
+
+
+def test_only_the_owner_of_a_term_can_resign_it(world):
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    holder = next(name for name, role in world.where().items() if role == "B")
+    machine = world.machine(holder)
+    term = machine.copies[KEY].term
+    stranger = min(set(world.processes) - set(world.where()))
+    machine.receive(world.machine(stranger).life, m.Resigned(KEY, term), world.now)
+    assert not machine.takeover.has_ended(KEY, term)
+    machine.receive(term.owner, m.Resigned(KEY, term), world.now)
+    assert machine.takeover.has_ended(KEY, term)
 
 
 def test_a_backup_does_not_wait_for_an_owner_that_was_demoted_and_lives():

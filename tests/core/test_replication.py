@@ -5,7 +5,7 @@ import pytest
 from sessiond.backend import Committed
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
-from sessiond.core.copies import Role
+from sessiond.core.copies import GrantState, Leadership, Role
 from sessiond.core.effects import Resolve
 from sessiond.core.options import Options
 from sessiond.core.types import Attribute, Life, Location, Stamp, Term
@@ -177,6 +177,16 @@ def test_a_patch_whose_base_has_the_right_version_but_another_term_is_a_gap():
     world, backup, primary = backup_machine()
     patch = m.Patch(KEY, Term(1, primary), 1, Term(1, Life("node0", 1)), 1, 2, {"n": b"9"}, None)
     assert m.Gap(KEY, Term(1, primary)) in answers(world, backup, patch, primary)
+
+
+def test_a_copy_that_is_granting_a_term_applies_no_write_of_it():
+    # What it grants is what the others were fenced with.
+    world, backup, primary = backup_machine()
+    copy = world.machine(backup).copies[KEY]
+    copy.leadership = Leadership(since=world.now, grant=GrantState(primary, world.now))
+    patch = m.Patch(KEY, Term(1, primary), 1, None, 1, 2, {"n": b"9"}, None)
+    assert m.Gap(KEY, Term(1, primary)) in answers(world, backup, patch, primary)
+    assert copy.read("n") == b"1"
 
 
 def test_a_patch_for_a_session_that_is_not_here_is_a_gap():

@@ -12,7 +12,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Copy, Role
 from sessiond.core.options import Options
-from sessiond.core.types import Attribute, Life, Stamp, Term
+from sessiond.core.types import Attribute, Life, Location, Stamp, Term
 from tests.core.world import KEY, World
 
 
@@ -70,6 +70,8 @@ def test_a_claim_repeated_while_the_granter_is_still_fencing_does_not_grant_earl
         world.settle()
         assert world.outcome(asker, operation) == "pending"
         assert granter.copies[KEY].is_granting
+    fences = [sent for sent in world.processes[first].sent if type(sent) is m.Put]
+    assert len(fences) <= 1 + 0.5 / world.options.ack_timeout_s
     world.let_go()
     world.run(0.1)
     assert isinstance(world.outcome(asker, operation), Checkout)
@@ -98,6 +100,25 @@ def test_an_offer_is_merged_while_a_session_is_about_to_be_handed_over():
     assert world.outcome(asker, operation).read("news") == b"7"
 
 
+def test_a_holder_that_offers_news_of_its_own_does_not_hold_up_a_grant():
+    """The granter waited for the ack of a holder which, quarantined meanwhile, answered the fence with an offer."""
+    world = cluster(4, Options(copies=2, reprotect_delay_s=60.0))
+    first, second = holders(world)
+    (asker,) = set(world.processes) - {"node1", first, second}
+    machine = world.machine(second)
+    copy = machine.copies[KEY]
+    machine.quarantine(copy)
+    bytes_before = copy.bytes
+    copy.apply({"news": b"7"}, Stamp(copy.term, 9), None)
+    machine.copies.reweigh(bytes_before, copy)
+    world.kill("node1")
+    operation = world.ask(asker, "open", KEY, may_refer=False)
+    assert isinstance(world.outcome(asker, operation), Checkout)
+    world.outcome(asker, operation).release()
+    world.run(1.0)
+    assert world.read(asker, "news") == b"7"
+
+
 def test_backups_with_different_lists_do_not_wait_for_each_other():
     """Two backups, one of which missed the last list change, each took the other for the arbiter."""
     world = cluster(5, Options(copies=2, reprotect_delay_s=60.0))
@@ -111,6 +132,29 @@ def test_backups_with_different_lists_do_not_wait_for_each_other():
     world.run(2.0)
     assert isinstance(world.outcome(asker, operation), Checkout)
     assert list(world.where().values()).count("P") == 1
+
+
+def test_a_granter_whose_fence_is_refused_goes_above_the_term_that_the_other_holder_knows():
+    """A primary raises its term, tells one node, and dies; its backup, which has not heard, grants one too low.
+
+    The holder that knows the higher term of the dead refused the fence for ever, and the session was stuck.
+    """
+    world = World(Options(copies=2, reprotect_delay_s=60.0))
+    world.boot("node1", "node2", "node3", "node4")
+    world.run(1.0)
+    world.create("node4", n=b"1")
+    world.run(0.2)
+    first, second = holders(world, "node4")
+    machine = world.machine(second)
+    raised = Location(Term(2, world.machine("node4").life), 1, (world.machine(first).life,))
+    machine.receive(world.machine("node4").life, m.Locations(((KEY, raised),)), world.now)
+    machine.take_effects()
+    world.kill("node4")
+    operation = world.ask(first, "open", KEY, may_refer=False)
+    world.run(0.5)
+    assert isinstance(world.outcome(first, operation), Checkout)
+    assert world.machine(first).copies[KEY].term == Term(3, world.machine(first).life)
+    assert world.commit(first, n=b"2") == Committed(2, protected=True)
 
 
 def test_two_survivors_asked_at_once_after_a_death_lose_no_write():

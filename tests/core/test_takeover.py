@@ -301,10 +301,11 @@ def test_a_grant_that_comes_twice_is_installed_once(world):
     world.commit(asker, n=b"2")
     grant = next(sent for sent in world.processes[holder].sent if type(sent) is m.Grant)
     machine = world.machine(asker)
+    copy = machine.copies[KEY]
     machine.receive(world.machine(holder).life, grant, world.now)
     machine.check_invariants()
-    assert machine.copies[KEY].read("n") == b"2"
-    assert machine.copies[KEY].role is Role.PRIMARY
+    assert machine.copies[KEY] is copy
+    assert (copy.version, copy.read("n")) == (2, b"2")
 
 
 def test_a_grant_for_another_life_or_a_resigned_term_is_not_installed(world):
@@ -320,6 +321,57 @@ def test_a_grant_for_another_life_or_a_resigned_term_is_not_installed(world):
     machine.takeover._resigned.add((KEY, mine.term))
     machine.receive(world.machine(holder).life, mine, world.now)
     assert KEY not in machine.copies
+
+
+def claimed(world: World, node: str, by: str, floor: Term | None) -> None:
+    asker = world.machine(by).life
+    world.machine(node).receive(asker, m.Claim(KEY, asker, None, floor, 1, None), world.now)
+    world.settle()
+
+
+def test_the_epoch_of_a_grant_is_above_the_floor_of_a_claim(world):
+    (holder,) = backups_of(world)
+    asker = strangers(world)[0]
+    dead = world.machine("node1").life
+    world.kill("node1")
+    claimed(world, holder, asker, Term(9, dead))
+    assert term(world, asker) == Term(10, world.machine(asker).life)
+
+
+def test_the_epoch_of_a_grant_is_above_what_the_granter_s_directory_knows(world):
+    (holder,) = backups_of(world)
+    asker = strangers(world)[0]
+    directory = world.machine(holder).directory
+    known = directory.get(KEY)
+    world.kill("node1")
+    directory.merge(KEY, known._replace(term=Term(9, known.term.owner)), world.now)
+    world.machine(asker).directory.forget(KEY)
+    claimed(world, holder, asker, None)
+    assert term(world, asker) == Term(10, world.machine(asker).life)
+
+
+def test_a_holder_that_is_not_the_arbiter_grants_nothing():
+    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
+    first, second = backups_of(world)
+    (asker,) = strangers(world)
+    world.kill("node1")
+    world.hold(m.Claim, to=first)
+    claimed(world, second, asker, None)
+    world.run(0.1)
+    assert world.machine(second).stats.grants == 0
+    assert primaries(world) == []
+
+
+def test_fencing_for_a_grant_does_not_teach_a_location_that_is_not_active_yet():
+    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
+    _, second = backups_of(world)
+    (asker,) = strangers(world)
+    known = world.machine(second).directory.get(KEY)
+    world.kill("node1")
+    world.hold(m.Grant)
+    world.ask(asker, "open", KEY, may_refer=False)
+    assert term(world, second).epoch == 2
+    assert world.machine(second).directory.get(KEY) == known
 
 
 # --- without a request ------------------------------------------------------------------------------------

@@ -145,15 +145,20 @@ class _Connection(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(f"the answer is malformed: {error}")
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self.gone.set()
+        self._fail(f"the connection ended before the answer: {exc or 'closed'}")
+
+    def _fail(self, reason: str) -> None:
         if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(
-                NotAnswered(f"the connection ended before the answer: {exc or 'closed'}")
-            )
+            self._answered.set_exception(NotAnswered(reason))
 
     def on_message_begin(self) -> None:
         self._headers = {}

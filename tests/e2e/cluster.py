@@ -191,14 +191,16 @@ class Cluster:
 
         return await wait_until(agreed, f"all nodes agree on the place of the session of {session_id[29:]}")
 
-    async def balancer_states(self) -> dict[str, str]:
-        """State of every node as the balancer sees it."""
+    async def balancer_nodes(self) -> dict[str, dict[str, Any]]:
+        """The balancer's `/v1/nodes`, by name; empty until it serves."""
+        if await _fetch(self.admin, "/readyz") is None:
+            return {}
         body = await _fetch(self.admin, "/v1/nodes")
-        return {row["name"]: row["state"] for row in body["nodes"]} if body is not None else {}
+        return {row["name"]: row for row in body["nodes"]} if body is not None else {}
 
     async def balancer_sends_to(self, names: Iterable[str]) -> bool:
-        states = await self.balancer_states()
-        return all(states.get(name) == "up" for name in names)
+        rows = await self.balancer_nodes()
+        return all(name in rows and rows[name]["state"] == "up" for name in names)
 
     # --- visitors -------------------------------------------------------------------------------------------
 

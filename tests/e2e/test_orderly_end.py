@@ -28,6 +28,9 @@ async def test_no_request_through_the_balancer_fails_while_a_node_ends(
     async with shopping(customers, write_pause_s=0.02, read_pause_s=0.05):
         await everybody_writes(customers, 3)
         assert sum(customer.cookie.node == LEAVING for customer in customers) == 20
+        await wait_until(
+            lambda: balancer_watches(cluster, 20), "the balancer asks for health again and again"
+        )
         told_at = time.perf_counter()
         cluster.nodes[LEAVING].signal(signal.SIGTERM)
         assert await cluster.nodes[LEAVING].ended() == 0
@@ -77,7 +80,7 @@ async def test_a_draining_node_takes_no_new_sessions_and_finishes_the_request_in
     assert (await cluster.browser().get("/number")).good()["node"] == "node2"
 
     async def balancer_knows() -> bool:
-        return (await cluster.balancer_states())[LEAVING] == "draining"
+        return bool((await cluster.balancer_nodes())[LEAVING]["state"] == "draining")
 
     await wait_until(balancer_knows, "the balancer knows of the drain")
     assert (await cluster.browser().post("/number/1")).good()["node"] == "node2"
@@ -104,3 +107,8 @@ async def test_the_last_node_says_how_many_sessions_end_and_does_not_wait(
     assert await node.ended() == 0
     show(f"SIGTERM to the last node: exit 0 after {time.perf_counter() - told_at:.2f} s")
     assert [event["sessions"] for event in node.events("node.sessions_end")] == [3]
+
+
+async def balancer_watches(cluster: Cluster, sessions: int) -> bool:
+    """It has asked since the sessions were begun, and not for the first time."""
+    return bool((await cluster.balancer_nodes())[LEAVING]["sessions"] == sessions)

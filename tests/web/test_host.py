@@ -195,6 +195,9 @@ async def test_a_drain_waits_until_the_balancer_has_seen_it(run, node):
         assert (await fetch(port)).status == 503
         assert not draining.done()
         assert (await idle.get("/_sessiond/health")).status == 503, "idle connections stay open until then"
+        assert (await fetch(port)).status == 503
+        assert not draining.done(), "the answer is sent, but who knows whether it was read"
+        assert (await fetch(port, "/_sessiond/health")).status == 503
         await draining
 
 
