@@ -18,13 +18,18 @@ HANDED_OVER_PER_TICK = 500
 """Sessions whose handoff a draining node begins at once."""
 
 
+LISTS_MENDED_AFTER_S = 0.1
+"""Sessions that lost a backup, and that nobody writes to, wait so long for another: in the instants after a
+death the users of the dead node come first."""
+
+
 class Upkeep:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._next_at = machine.now
         self._next_touch_at = machine.now + machine.options.touch_interval_s
         self._queue: deque[Key] = deque()
-        self._later: deque[tuple[float, list[Key]]] = deque()
+        self._later: list[tuple[float, list[Key]]] = []
 
     @property
     def backlog(self) -> int:
@@ -34,17 +39,16 @@ class Upkeep:
     def life_ended(self, life: Life) -> None:
         """Queue what the dead life leaves behind: lists that miss it now, sessions without a primary later."""
         machine = self._machine
-        orphans = []
+        orphans, short_lists = [], []
         for copy in machine.copies.values():
             if copy.role is Role.PRIMARY:
                 if life in copy.backups:
-                    self._queue.append(copy.key)
+                    short_lists.append(copy.key)
             elif copy.term.owner == life:
                 orphans.append(copy.key)
         # Hottest first: their users come soonest.
-        orphans.sort(key=self._last_use, reverse=True)
-        if orphans:
-            self._later.append((machine.now + machine.options.reprotect_delay_s, orphans))
+        self._queue_later(short_lists, LISTS_MENDED_AFTER_S)
+        self._queue_later(orphans, machine.options.reprotect_delay_s)
         self._wake()
 
     def standing_changed(self, life: Life) -> None:
@@ -62,6 +66,11 @@ class Upkeep:
         """Something about this session wants settling soon."""
         self._queue.append(key)
         self._wake()
+
+    def _queue_later(self, keys: list[Key], delay_s: float) -> None:
+        if keys:
+            keys.sort(key=self._last_use, reverse=True)
+            self._later.append((self._machine.now + delay_s, keys))
 
     def _last_use(self, key: Key) -> float:
         copy = self._machine.copies.get(key)
@@ -91,8 +100,9 @@ class Upkeep:
             return
         elapsed_s = min(now - self._next_at, UPKEEP_INTERVAL_S) + UPKEEP_INTERVAL_S
         self._next_at = now + UPKEEP_INTERVAL_S
-        while self._later and self._later[0][0] <= now:
-            self._queue.extend(self._later.popleft()[1])
+        for entry in [entry for entry in self._later if entry[0] <= now]:
+            self._later.remove(entry)
+            self._queue.extend(entry[1])
         self._mend(max(1, int(machine.options.reprotect_rate_max * elapsed_s)))
         self._nudge(now)
         if machine.draining:

@@ -95,6 +95,21 @@ def test_a_backup_refuses_before_it_acks_in_the_same_turn():
     assert [type(message) for message in sent] == [m.Nack, m.Gap, m.Ack]
 
 
+def test_a_link_that_takes_the_place_of_another_begins_a_new_account():
+    # Nobody has told that the older one ended.
+    world = World()
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    world.hold(m.Ack)
+    world.ask("node1", "commit", KEY, {"n": b"2"}, None)
+    machine, peer = world.machine("node1"), world.machine("node2")
+    before = machine.ledgers[peer.life]
+    machine.link_opened(peer.identity, None, world.now)
+    assert machine.ledgers[peer.life] is not before
+    assert machine.ledgers[peer.life].under_way == 1  # the write goes again
+
+
 def test_frames_of_an_earlier_link_are_never_acked_on_the_next_one():
     world = World()
     world.boot("node1", "node2")

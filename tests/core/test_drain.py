@@ -9,7 +9,7 @@ from sessiond.core.checkout import Checkout
 from sessiond.core.options import Options
 from sessiond.core.upkeep import HANDED_OVER_PER_TICK
 from sessiond.errors import Unavailable
-from tests.core.world import World
+from tests.core.world import KEY, World
 
 
 def cluster(nodes: int = 3, sessions: int = 30, options: Options | None = None) -> World:
@@ -54,9 +54,18 @@ def test_nothing_is_lost_and_nobody_is_suspected_when_a_node_drains_and_leaves()
     assert world.machine("node2").stats.deaths == 0
 
 
-def test_a_node_is_not_drained_before_its_last_session_is_handed_over():
-    world = cluster()
-    world.hold(m.Ack, m.Grant)
+@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize("held", [m.Put, m.Grant])
+def test_a_node_is_not_drained_before_its_last_session_is_handed_over(nodes, held):
+    world = cluster(nodes, sessions=1)
+    assert world.where(key(0))["node1"] == "P"
+    world.hold(held)
+    if held is m.Put:
+        world.kill(next(name for name, role in world.where(key(0)).items() if role == "B"))
+        world.boot("node4", seeds=("node1",))
+        world.run(0.1)
+    else:
+        world.open("node1", key(0))  # a request in flight
     world.machine("node1").begin_drain(world.now)
     world.settle()
     assert not world.machine("node1").drained
@@ -203,8 +212,23 @@ def test_a_draining_arbiter_gives_the_session_of_a_dead_primary_to_a_node_that_s
     world.held = []
     world.run(5.0)
     assert world.machine(holder).drained
-    assert holder not in world.where()
+    assert world.machine(holder).stats.takeovers == 0
     assert sorted(world.where().values()) == ["B", "P"]
+
+
+def test_a_draining_holder_does_not_claim_the_session_of_a_dead_primary():
+    world = cluster(nodes=4, sessions=0, options=Options(copies=2, reprotect_delay_s=0.2))
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    _, second = [life.name for life in world.machine("node1").copies[KEY].backups]
+    world.hold(m.Put, by="node1")
+    world.machine(second).begin_drain(world.now)
+    world.settle()
+    world.kill("node1")
+    world.held = []
+    world.run(5.0)
+    assert world.machine(second).stats.takeovers == 0
+    assert world.machine(second).drained
 
 
 @pytest.mark.parametrize("copies", [1, 2])

@@ -7,7 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Copy, Role
 from sessiond.core.options import LOOKUP_ROUND_S, Options
-from sessiond.core.types import Attribute, Life, Stamp, Term
+from sessiond.core.types import Attribute, Life, Location, Stamp, Term
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World
 
@@ -110,6 +110,37 @@ def test_a_stale_directory_leads_to_the_session_all_the_same(world):
     assert world.read("node4") == b"1"
 
 
+def test_a_node_whose_only_hint_was_wrong_asks_everybody_at_once(world):
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    asker = min(set(world.processes) - set(world.where()))
+    hint = world.machine(asker).directory.get(KEY)
+    world.read(max(set(world.processes) - set(world.where())))
+    world.run(0.2)
+    for name in ("node1", asker):
+        world.machine(name).directory.forget(KEY)
+    world.machine("node1").drop_copy(KEY)
+    world.machine(asker).directory.merge(KEY, hint, world.now)
+    assert world.read(asker) == b"1"  # no time passes
+
+
+def test_everybody_who_is_asked_leads_to_the_arbiter():
+    # Whatever the order of the list: the first of it that holds the session grants, nobody else.
+    world = cluster(Options(copies=2, reprotect_delay_s=60.0))
+    keys = [bytes([number]) * 16 for number in range(8)]
+    for key in keys:
+        world.create("node1", key, n=b"1")
+    world.run(0.2)
+    first = {key: world.machine("node1").copies[key].backups[0].name for key in keys}
+    askers = {key: min(set(world.processes) - set(world.where(key))) for key in keys}
+    world.kill("node1")
+    for key in keys:
+        world.machine(askers[key]).directory.forget(key)
+        grants = world.machine(first[key]).stats.grants
+        assert world.read(askers[key], key=key) == b"1"
+        assert world.machine(first[key]).stats.grants == grants + 1
+
+
 def test_a_node_that_lost_its_whole_directory_finds_a_live_primary_and_gets_the_session(world):
     world.create("node1", n=b"1")
     world.run(0.2)
@@ -156,6 +187,31 @@ def test_a_holder_takes_over_at_once_from_an_arbiter_that_says_it_holds_nothing(
     world.kill("node1")
     world.machine(first).drop_copy(KEY)
     assert world.read(second) == b"1"  # no time passes
+
+
+# --- what a higher term means -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["P", "B"])
+def test_a_copy_stands_aside_for_a_higher_term_that_does_not_list_it(world, role):
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    machine = world.machine(next(name for name, held in world.where().items() if held == role))
+    other = world.machine(min(set(world.processes) - set(world.where()))).life
+    higher = Location(Term(5, other), 1, ())
+    machine.receive(other, m.Locations(((KEY, higher),)), world.now)
+    machine.check_invariants()
+    assert machine.copies[KEY].role is Role.QUARANTINED
+
+
+def test_a_backup_that_a_higher_term_lists_stays(world):
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    machine = world.machine(next(name for name, held in world.where().items() if held == "B"))
+    other = world.machine(min(set(world.processes) - set(world.where()))).life
+    higher = Location(Term(5, other), 1, (machine.life,))
+    machine.receive(other, m.Locations(((KEY, higher),)), world.now)
+    assert machine.copies[KEY].role is Role.BACKUP
 
 
 # --- quarantined copies -----------------------------------------------------------------------------------

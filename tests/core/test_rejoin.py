@@ -88,6 +88,7 @@ def test_word_of_an_earlier_death_does_not_end_the_life_that_followed(world):
     before = machine.life
     machine.rejoin(before.incarnation - 1, "old news")
     assert machine.life == before
+    assert machine.stats.rejoins == 0
     machine.rejoin(before.incarnation + 4, "test")
     assert machine.life.incarnation == before.incarnation + 5
 

@@ -133,8 +133,7 @@ def test_a_read_that_shows_only_what_is_applied_is_answered_at_once(world):
 def test_is_settled_is_said_of_no_session_that_is_elsewhere_unprotected_or_ending(world):
     assert not world.machine(backup_of(world)).is_settled(KEY)
     assert not world.machine("node1").is_settled(b"?" * 16)
-    world.hold(m.Put)
-    world.ask("node1", "invalidate", KEY)
+    world.machine("node1").copies[KEY].tombstone = True
     assert not world.machine("node1").is_settled(KEY)
     alone = World()
     alone.boot("node1")
