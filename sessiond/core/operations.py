@@ -14,7 +14,7 @@ from sessiond.core.effects import Resolve
 from sessiond.core.limits import refusal_of
 from sessiond.core.lookup import Request
 from sessiond.core.types import Key
-from sessiond.errors import Conflict, SessionError, SessionGone, Unavailable
+from sessiond.errors import Conflict, SessionError, Unavailable
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -148,7 +148,8 @@ class Operations:
             machine.forwarding.forward(operation, key, changes, if_version, invalidate=False)
             return
         if copy.tombstone:
-            machine.emit(Resolve(operation, SessionGone("the session has ended; nothing was written")))
+            # "Gone" is said when every backup has the end of it: a successor may never have heard of it.
+            machine.replication.answer_when_applied(copy, Pending(operation, 0))
             return
         if if_version is not None and if_version != copy.version:
             machine.emit(Resolve(operation, Conflict(if_version, copy.version)))

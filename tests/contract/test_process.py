@@ -53,3 +53,11 @@ def test_the_second_signal_ends_even_a_process_whose_loop_is_stuck_with_exit_cod
             assert process.wait(timeout=30) == 1
         finally:
             process.kill()
+
+
+def test_the_collector_runs_seldom_and_leaves_what_was_loaded_alone():
+    code = (
+        "import gc; from sessiond.contract.process import YOUNG_OBJECTS_MAX, calm_collector; calm_collector(); "
+        "assert gc.get_freeze_count() > 0; assert gc.get_threshold()[0] == YOUNG_OBJECTS_MAX"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -84,6 +84,20 @@ def test_a_session_is_handed_only_to_a_backup_that_is_in_step():
     assert world.machine("node1").copies[key(0)].leads.handoff is None
 
 
+def test_a_node_is_not_drained_before_its_backups_are_elsewhere():
+    world = cluster(sessions=0)
+    while world.where(KEY).get("node1") != "B":
+        world.create("node2")
+    world.hold(m.Put)
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.1)
+    assert not world.machine("node1").drained
+    world.let_go()
+    world.run(0.5)
+    assert world.machine("node1").drained
+    assert world.where() == {"node2": "P", "node3": "B"}
+
+
 def test_a_draining_node_takes_no_new_sessions_and_says_where_to_go():
     world = cluster(sessions=1)
     world.machine("node1").begin_drain(world.now)

@@ -144,9 +144,10 @@ def test_releasing_a_checkout_twice_counts_once(world):
     one, other = world.open("node1"), world.open("node1")
     one.release()
     one.release()
-    operation = world.ask(stranger_of(world), "open", KEY, may_refer=False)
+    asker = stranger_of(world)
+    operation = world.ask(asker, "open", KEY, may_refer=False)
     world.run(0.1)
-    assert world.outcome(stranger_of(world), operation) == "pending"
+    assert world.outcome(asker, operation) == "pending"
     other.release()
     world.run(0.1)
     assert world.where()["node1"] == "B"

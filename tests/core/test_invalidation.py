@@ -82,6 +82,20 @@ def test_nobody_is_served_by_a_session_that_is_ending_and_nobody_is_told_gone_be
     assert world.open(backup) is None
 
 
+@pytest.mark.parametrize("changes", [{}, {"n": b"2"}], ids=["a read", "a write"])
+def test_a_request_that_meets_the_end_of_its_session_is_told_gone_only_once_that_is_certain(changes):
+    # Its primary dies with the end that nobody else had heard of: the session lives on, and nobody was told else.
+    world = cluster()
+    backup = backup_of(world)
+    world.hold(m.Put)
+    invalidate(world)
+    operation = world.ask("node1", "commit", KEY, changes, None)
+    assert world.outcome("node1", operation) == "pending"
+    world.kill("node1")
+    world.held = []
+    assert world.read(backup) == b"1"
+
+
 def test_two_requests_may_end_a_session_at_once(world):
     world.hold(m.Put)
     operations = [invalidate(world) for _ in range(2)]

@@ -337,7 +337,9 @@ def test_a_write_on_a_version_that_has_passed_is_a_conflict_and_writes_nothing(w
 def test_a_write_to_a_session_that_is_ending_is_refused_as_gone(world):
     world.hold(m.Put)
     world.ask("node1", "invalidate", KEY)
-    assert isinstance(world.outcome("node1", commit(world, n=b"2")), SessionGone)
+    operation = commit(world, n=b"2")
+    world.let_go()
+    assert isinstance(world.outcome("node1", operation), SessionGone)
 
 
 def test_a_deleted_attribute_is_gone_on_every_copy_and_keeps_its_stamp(world):

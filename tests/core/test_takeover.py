@@ -5,7 +5,6 @@ import pytest
 from sessiond.backend import Committed, Elsewhere
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
-from sessiond.core.copies import Role
 from sessiond.core.options import CLAIM_REPEAT_S, Options
 from sessiond.core.types import Term
 from sessiond.errors import Unavailable
@@ -30,21 +29,6 @@ def world() -> World:
     return cluster()
 
 
-def backups_of(world: World) -> list[str]:
-    primary = next(
-        p for p in world.processes.values() if (c := p.machine.copies.get(KEY)) and c.role is Role.PRIMARY
-    )
-    return [life.name for life in primary.machine.copies[KEY].backups]
-
-
-def strangers(world: World) -> list[str]:
-    return sorted(set(world.processes) - set(world.where()))
-
-
-def primaries(world: World) -> list[str]:
-    return [name for name, role in world.where().items() if role == "P"]
-
-
 def term(world: World, node: str) -> Term:
     return world.machine(node).copies[KEY].term
 
@@ -53,12 +37,12 @@ def term(world: World, node: str) -> Term:
 
 
 def test_the_holder_of_the_backup_becomes_primary_and_chooses_another_backup(world):
-    (holder,) = backups_of(world)
+    (holder,) = world.listed()
     world.kill("node1")
     assert world.read(holder) == b"1"
     assert term(world, holder) == Term(2, world.machine(holder).life)
     world.run(0.1)
-    (new,) = backups_of(world)
+    (new,) = world.listed()
     assert new != holder
     assert world.where() == {holder: "P", new: "B"}
     for name in world.processes:
@@ -66,8 +50,8 @@ def test_the_holder_of_the_backup_becomes_primary_and_chooses_another_backup(wor
 
 
 def test_a_node_that_holds_nothing_becomes_primary_and_the_holder_stays_backup(world):
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
     world.kill("node1")
     assert world.read(asker) == b"1"
     world.run(0.1)
@@ -77,8 +61,8 @@ def test_a_node_that_holds_nothing_becomes_primary_and_the_holder_stays_backup(w
 
 
 def test_a_node_that_does_not_know_the_session_asks_everybody(world):
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
     world.machine(asker).directory.forget(KEY)
     world.kill("node1")
     assert world.read(asker) == b"1"
@@ -87,7 +71,7 @@ def test_a_node_that_does_not_know_the_session_asks_everybody(world):
 
 
 def test_the_new_primary_serves_writes_that_survive_it_too(world):
-    (holder,) = backups_of(world)
+    (holder,) = world.listed()
     world.kill("node1")
     world.open(holder).release()
     assert world.commit(holder, n=b"2") == Committed(2, protected=True)
@@ -105,7 +89,7 @@ def test_the_last_of_two_nodes_serves_alone():
 def test_sessions_survive_node_after_node_down_to_the_last(world):
     value = 1
     while len(world.processes) > 1:
-        victim = primaries(world)[0]
+        victim = world.primaries()[0]
         world.kill(victim)
         survivor = next(iter(world.processes))
         assert world.read(survivor) == b"%d" % value
@@ -120,8 +104,8 @@ def test_sessions_survive_node_after_node_down_to_the_last(world):
 def test_of_two_askers_at_once_the_arbiter_grants_to_the_first_and_refers_the_other():
     # Design check 4: both requests are answered, one session, no write is lost.
     world = cluster()
-    (holder,) = backups_of(world)
-    first, second = strangers(world)
+    (holder,) = world.listed()
+    first, second = world.strangers()
     world.kill("node1")
     world.hold(m.Claim)
     one = world.ask(first, "open", KEY, may_refer=False)
@@ -131,7 +115,7 @@ def test_of_two_askers_at_once_the_arbiter_grants_to_the_first_and_refers_the_ot
     answered = [node for node, op in ((first, one), (second, other)) if world.outcome(node, op) != "pending"]
     assert answered == [first]
     assert world.machine(holder).stats.grants == 1
-    assert primaries(world) == [first]
+    assert world.primaries() == [first]
     assert world.commit(first, visits=b"1") == Committed(2, protected=True)
     world.outcome(first, one).release()
     world.run(0.3)
@@ -139,19 +123,19 @@ def test_of_two_askers_at_once_the_arbiter_grants_to_the_first_and_refers_the_ot
     assert isinstance(checkout, Checkout)
     assert checkout.read("visits") == b"1"
     assert world.commit(second, visits=b"2") == Committed(3, protected=True)
-    assert primaries(world) == [second]
+    assert world.primaries() == [second]
 
 
 def test_the_holder_and_another_asker_at_once_have_one_winner_too():
     world = cluster()
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
     world.kill("node1")
     operations = {node: world.ask(node, "open", KEY, may_refer=False) for node in (holder, asker)}
     world.run(0.5)
     seen = []
     for _ in range(2):
-        node = primaries(world)[0]
+        node = world.primaries()[0]
         checkout = world.outcome(node, operations[node])
         seen.append((node, checkout.read("visits")))
         world.commit(node, visits=b"%d" % len(seen))
@@ -163,8 +147,8 @@ def test_the_holder_and_another_asker_at_once_have_one_winner_too():
 
 def test_with_two_backups_the_first_living_one_of_the_list_is_the_arbiter():
     world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, second = backups_of(world)
-    (asker,) = strangers(world)
+    first, second = world.listed()
+    (asker,) = world.strangers()
     world.kill("node1")
     operation = world.ask(asker, "open", KEY, may_refer=False)
     assert isinstance(world.outcome(asker, operation), Checkout)
@@ -174,7 +158,7 @@ def test_with_two_backups_the_first_living_one_of_the_list_is_the_arbiter():
 
 def test_the_second_backup_defers_to_the_first_and_takes_over_when_that_is_dead_too():
     world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, second = backups_of(world)
+    first, second = world.listed()
     world.kill("node1")
     world.kill(first)
     assert world.read(second) == b"1"
@@ -183,8 +167,8 @@ def test_the_second_backup_defers_to_the_first_and_takes_over_when_that_is_dead_
 
 def test_the_arbiter_fences_the_other_holders_before_it_grants():
     world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, second = backups_of(world)
-    (asker,) = strangers(world)
+    first, second = world.listed()
+    (asker,) = world.strangers()
     world.kill("node1")
     world.hold(m.Put, to=second)
     operation = world.ask(asker, "open", KEY, may_refer=False)
@@ -198,8 +182,8 @@ def test_the_arbiter_fences_the_other_holders_before_it_grants():
 
 def test_a_holder_that_dies_while_it_is_fenced_does_not_hold_the_grant_up():
     world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, second = backups_of(world)
-    (asker,) = strangers(world)
+    first, second = world.listed()
+    (asker,) = world.strangers()
     world.kill("node1")
     world.hold(m.Put, to=second)
     operation = world.ask(asker, "open", KEY, may_refer=False)
@@ -210,8 +194,8 @@ def test_a_holder_that_dies_while_it_is_fenced_does_not_hold_the_grant_up():
 
 def test_an_asker_that_dies_before_it_gets_the_grant_leaves_the_session_to_the_next():
     world = cluster()
-    (holder,) = backups_of(world)
-    asker, next_asker = strangers(world)
+    (holder,) = world.listed()
+    asker, next_asker = world.strangers()
     world.kill("node1")
     world.hold(m.Grant)
     world.ask(asker, "open", KEY, may_refer=False)
@@ -222,169 +206,17 @@ def test_an_asker_that_dies_before_it_gets_the_grant_leaves_the_session_to_the_n
     assert world.where() == {next_asker: "P", holder: "B"}
 
 
-# --- terms ------------------------------------------------------------------------------------------------
-
-
-def test_a_lost_grant_is_repeated_with_the_same_term_after_fencing_again():
-    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, _second = backups_of(world)
-    (asker,) = strangers(world)
-    world.kill("node1")
-    world.hold(m.Grant)
-    operation = world.ask(asker, "open", KEY, may_refer=False)
-    granted = term(world, first)
-    world.processes[first].sent.clear()
-    world.held = []
-    world.reset(first, asker)  # the grant is lost with the link
-    world.run(0.3)
-    checkout = world.outcome(asker, operation)
-    assert isinstance(checkout, Checkout)
-    assert term(world, asker) == granted
-    kinds = [type(sent) for sent in world.processes[first].sent if type(sent) in (m.Put, m.Grant)]
-    assert kinds[:2] == [m.Put, m.Grant]
-
-
-def test_a_grant_that_was_lost_is_fetched_even_if_nobody_asks_for_the_session_any_more():
-    world = cluster()
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    world.kill("node1")
-    world.hold(m.Grant)
-    world.ask(asker, "open", KEY, may_refer=False)
-    lookups = world.machine(asker).lookup
-    lookups._requests.clear()
-    lookups._lookups.clear()
-    world.held = []
-    world.reset(holder, asker)
-    world.run(0.2)
-    assert world.where() == {holder: "B", asker: "P"}
-
-
-def test_a_grant_goes_above_the_highest_epoch_that_the_asker_knows():
-    # The directory of the asker may know a term that the arbiter has never heard of.
-    world = cluster()
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    life = world.machine("node1").life
-    machine = world.machine(asker)
-    location = machine.directory.get(KEY)
-    machine.directory.merge(KEY, location._replace(term=Term(9, life)), world.now)
-    world.kill("node1")
-    assert world.read(asker) == b"1"
-    assert term(world, asker) == Term(10, machine.life)
-    assert world.machine(holder).copies[KEY].term == Term(10, machine.life)
-
-
-def test_a_grant_below_what_the_asker_knows_is_not_installed_but_answered_with_the_floor():
-    # Protocol 8: a lost grant of a high epoch outranking a later activated one.
-    world = cluster()
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    world.kill("node1")
-    world.hold(m.Grant)
-    world.ask(asker, "open", KEY, may_refer=False)
-    machine = world.machine(asker)
-    location = machine.directory.get(KEY)
-    dead = location.term.owner
-    machine.directory.merge(KEY, location._replace(term=Term(20, dead)), world.now)
-    world.let_go()
-    world.run(0.3)
-    assert term(world, asker) == Term(21, machine.life)
-    assert term(world, holder) == Term(21, machine.life)
-
-
-def test_a_grant_that_comes_twice_is_installed_once(world):
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    world.kill("node1")
-    world.open(asker).release()
-    world.commit(asker, n=b"2")
-    grant = next(sent for sent in world.processes[holder].sent if type(sent) is m.Grant)
-    machine = world.machine(asker)
-    copy = machine.copies[KEY]
-    machine.receive(world.machine(holder).life, grant, world.now)
-    machine.check_invariants()
-    assert machine.copies[KEY] is copy
-    assert (copy.version, copy.read("n")) == (2, b"2")
-
-
-def test_a_grant_for_another_life_or_a_resigned_term_is_not_installed(world):
-    (holder,) = backups_of(world)
-    asker, other = strangers(world)
-    world.kill("node1")
-    world.open(asker).release()
-    grant = next(sent for sent in world.processes[holder].sent if type(sent) is m.Grant)
-    machine = world.machine(other)
-    machine.receive(world.machine(holder).life, grant, world.now)
-    assert KEY not in machine.copies
-    mine = grant._replace(term=Term(7, machine.life))
-    machine.takeover._resigned.add((KEY, mine.term))
-    machine.receive(world.machine(holder).life, mine, world.now)
-    assert KEY not in machine.copies
-
-
-def claimed(world: World, node: str, by: str, floor: Term | None) -> None:
-    asker = world.machine(by).life
-    world.machine(node).receive(asker, m.Claim(KEY, asker, None, floor, 1, None), world.now)
-    world.settle()
-
-
-def test_the_epoch_of_a_grant_is_above_the_floor_of_a_claim(world):
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    dead = world.machine("node1").life
-    world.kill("node1")
-    claimed(world, holder, asker, Term(9, dead))
-    assert term(world, asker) == Term(10, world.machine(asker).life)
-
-
-def test_the_epoch_of_a_grant_is_above_what_the_granter_s_directory_knows(world):
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
-    directory = world.machine(holder).directory
-    known = directory.get(KEY)
-    world.kill("node1")
-    directory.merge(KEY, known._replace(term=Term(9, known.term.owner)), world.now)
-    world.machine(asker).directory.forget(KEY)
-    claimed(world, holder, asker, None)
-    assert term(world, asker) == Term(10, world.machine(asker).life)
-
-
-def test_a_holder_that_is_not_the_arbiter_grants_nothing():
-    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    first, second = backups_of(world)
-    (asker,) = strangers(world)
-    world.kill("node1")
-    world.hold(m.Claim, to=first)
-    claimed(world, second, asker, None)
-    world.run(0.1)
-    assert world.machine(second).stats.grants == 0
-    assert primaries(world) == []
-
-
-def test_fencing_for_a_grant_does_not_teach_a_location_that_is_not_active_yet():
-    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
-    _, second = backups_of(world)
-    (asker,) = strangers(world)
-    known = world.machine(second).directory.get(KEY)
-    world.kill("node1")
-    world.hold(m.Grant)
-    world.ask(asker, "open", KEY, may_refer=False)
-    assert term(world, second).epoch == 2
-    assert world.machine(second).directory.get(KEY) == known
-
-
 # --- without a request ------------------------------------------------------------------------------------
 
 
 def test_without_a_request_the_backup_takes_over_after_the_reprotect_delay():
     world = cluster(options=Options(reprotect_delay_s=1.0))
-    (holder,) = backups_of(world)
+    (holder,) = world.listed()
     world.kill("node1")
     world.run(0.9)
     assert world.where() == {holder: "B"}
     world.run(0.3)
-    assert primaries(world) == [holder]
+    assert world.primaries() == [holder]
     assert len(world.where()) == 2
     assert world.machine(holder).stats.takeovers == 1
 
@@ -430,8 +262,8 @@ def test_a_request_does_not_wait_for_the_reprotect_delay_or_the_rate():
 
 def test_a_request_is_refused_in_time_when_the_arbiter_is_silent():
     world = cluster(options=Options(reprotect_delay_s=60.0, request_wait_s=1.0, silence_timeout_s=5.0))
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
     world.stop(holder)
     world.kill("node1")
     operation = world.ask(asker, "open", KEY, may_refer=False)
@@ -445,8 +277,8 @@ def test_a_request_is_refused_in_time_when_the_arbiter_is_silent():
 
 def test_a_claim_that_gets_no_answer_is_sent_again():
     world = cluster()
-    (holder,) = backups_of(world)
-    asker = strangers(world)[0]
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
     world.hold(m.Claim)
     world.kill("node1")
     operation = world.ask(asker, "open", KEY, may_refer=False)
@@ -458,7 +290,7 @@ def test_a_claim_that_gets_no_answer_is_sent_again():
 
 def test_a_request_that_may_be_referred_goes_to_the_winner_of_a_takeover():
     world = cluster()
-    first, second = strangers(world)
+    first, second = world.strangers()
     world.kill("node1")
     world.read(first)
     operation = world.ask(second, "open", KEY, may_refer=True)

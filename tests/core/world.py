@@ -195,6 +195,19 @@ class World:
             if (copy := process.machine.copies.get(key)) is not None
         }
 
+    def primaries(self, key: bytes = KEY) -> list[str]:
+        """Names of the nodes that act as primary of a session: one, or none for a while."""
+        return [name for name, role in self.where(key).items() if role == "P"]
+
+    def listed(self, key: bytes = KEY) -> list[str]:
+        """Names of a session's backups, in the order of its primary's list."""
+        (primary,) = self.primaries(key)
+        return [life.name for life in self.machine(primary).copies[key].backups]
+
+    def strangers(self, key: bytes = KEY) -> list[str]:
+        """Names of the nodes that hold no copy of a session."""
+        return sorted(set(self.processes) - set(self.where(key)))
+
     def members(self, name: str) -> set[str]:
         """Names of the nodes that a node is linked with, and its own."""
         return {name, *(life.name for life in self.machine(name).membership.linked())}

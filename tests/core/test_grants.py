@@ -1,0 +1,180 @@
+"""Terms: each has one owner, is above all that came before, and is granted again if it was lost."""
+
+import pytest
+
+from sessiond.core import messages as m
+from sessiond.core.checkout import Checkout
+from sessiond.core.options import Options
+from sessiond.core.types import Term
+from tests.core.world import KEY, World
+
+LATE = Options(reprotect_delay_s=60.0)
+"""Nothing happens without a request."""
+
+
+def cluster(options: Options = LATE) -> World:
+    """Four nodes whose session has node1 as its primary."""
+    world = World(options)
+    world.boot("node1", "node2", "node3", "node4")
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    world.run(0.1)
+    return world
+
+
+@pytest.fixture
+def world() -> World:
+    return cluster()
+
+
+def term(world: World, node: str) -> Term:
+    return world.machine(node).copies[KEY].term
+
+
+def test_a_lost_grant_is_repeated_with_the_same_term_after_fencing_again():
+    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
+    first, _second = world.listed()
+    (asker,) = world.strangers()
+    world.kill("node1")
+    world.hold(m.Grant)
+    operation = world.ask(asker, "open", KEY, may_refer=False)
+    granted = term(world, first)
+    world.processes[first].sent.clear()
+    world.held = []
+    world.reset(first, asker)  # the grant is lost with the link
+    world.run(0.3)
+    checkout = world.outcome(asker, operation)
+    assert isinstance(checkout, Checkout)
+    assert term(world, asker) == granted
+    kinds = [type(sent) for sent in world.processes[first].sent if type(sent) in (m.Put, m.Grant)]
+    assert kinds[:2] == [m.Put, m.Grant]
+
+
+def test_a_grant_that_was_lost_is_fetched_even_if_nobody_asks_for_the_session_any_more():
+    world = cluster()
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    world.kill("node1")
+    world.hold(m.Grant)
+    world.ask(asker, "open", KEY, may_refer=False)
+    lookups = world.machine(asker).lookup
+    lookups._requests.clear()
+    lookups._lookups.clear()
+    world.held = []
+    world.reset(holder, asker)
+    world.run(0.2)
+    assert world.where() == {holder: "B", asker: "P"}
+
+
+def test_a_grant_goes_above_the_highest_epoch_that_the_asker_knows():
+    # The directory of the asker may know a term that the arbiter has never heard of.
+    world = cluster()
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    life = world.machine("node1").life
+    machine = world.machine(asker)
+    location = machine.directory.get(KEY)
+    machine.directory.merge(KEY, location._replace(term=Term(9, life)), world.now)
+    world.kill("node1")
+    assert world.read(asker) == b"1"
+    assert term(world, asker) == Term(10, machine.life)
+    assert world.machine(holder).copies[KEY].term == Term(10, machine.life)
+
+
+def test_a_grant_below_what_the_asker_knows_is_not_installed_but_answered_with_the_floor():
+    # Protocol 8: a lost grant of a high epoch outranking a later activated one.
+    world = cluster()
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    world.kill("node1")
+    world.hold(m.Grant)
+    world.ask(asker, "open", KEY, may_refer=False)
+    machine = world.machine(asker)
+    location = machine.directory.get(KEY)
+    dead = location.term.owner
+    machine.directory.merge(KEY, location._replace(term=Term(20, dead)), world.now)
+    world.let_go()
+    world.run(0.3)
+    assert term(world, asker) == Term(21, machine.life)
+    assert term(world, holder) == Term(21, machine.life)
+
+
+def test_a_grant_that_comes_twice_is_installed_once(world):
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    world.kill("node1")
+    world.open(asker).release()
+    world.commit(asker, n=b"2")
+    grant = next(sent for sent in world.processes[holder].sent if type(sent) is m.Grant)
+    machine = world.machine(asker)
+    copy = machine.copies[KEY]
+    machine.receive(world.machine(holder).life, grant, world.now)
+    machine.check_invariants()
+    assert machine.copies[KEY] is copy
+    assert (copy.version, copy.read("n")) == (2, b"2")
+
+
+def test_a_grant_for_another_life_or_a_resigned_term_is_not_installed(world):
+    (holder,) = world.listed()
+    asker, other = world.strangers()
+    world.kill("node1")
+    world.open(asker).release()
+    grant = next(sent for sent in world.processes[holder].sent if type(sent) is m.Grant)
+    machine = world.machine(other)
+    machine.receive(world.machine(holder).life, grant, world.now)
+    assert KEY not in machine.copies
+    mine = grant._replace(term=Term(7, machine.life))
+    machine.takeover._resigned.add((KEY, mine.term))
+    machine.receive(world.machine(holder).life, mine, world.now)
+    assert KEY not in machine.copies
+
+
+def claimed(world: World, node: str, by: str, floor: Term | None) -> None:
+    asker = world.machine(by).life
+    world.machine(node).receive(asker, m.Claim(KEY, asker, None, floor, 1, None), world.now)
+    world.settle()
+
+
+def test_the_epoch_of_a_grant_is_above_the_floor_of_a_claim(world):
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    dead = world.machine("node1").life
+    world.kill("node1")
+    claimed(world, holder, asker, Term(9, dead))
+    assert term(world, asker) == Term(10, world.machine(asker).life)
+
+
+def test_the_epoch_of_a_grant_is_above_what_the_granter_s_directory_knows(world):
+    (holder,) = world.listed()
+    asker = world.strangers()[0]
+    directory = world.machine(holder).directory
+    known = directory.get(KEY)
+    world.kill("node1")
+    directory.merge(KEY, known._replace(term=Term(9, known.term.owner)), world.now)
+    world.machine(asker).directory.forget(KEY)
+    claimed(world, holder, asker, None)
+    assert term(world, asker) == Term(10, world.machine(asker).life)
+
+
+def test_a_holder_that_is_not_the_arbiter_grants_nothing():
+    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
+    first, second = world.listed()
+    (asker,) = world.strangers()
+    world.kill("node1")
+    world.hold(m.Claim, to=first)
+    claimed(world, second, asker, None)
+    world.run(0.1)
+    assert world.machine(second).stats.grants == 0
+    assert world.primaries() == []
+
+
+def test_fencing_for_a_grant_does_not_teach_a_location_that_is_not_active_yet():
+    world = cluster(options=Options(copies=2, reprotect_delay_s=60.0))
+    _, second = world.listed()
+    (asker,) = world.strangers()
+    known = world.machine(second).directory.get(KEY)
+    world.kill("node1")
+    world.hold(m.Grant)
+    world.ask(asker, "open", KEY, may_refer=False)
+    assert term(world, second).epoch == 2
+    assert world.machine(second).directory.get(KEY) == known
