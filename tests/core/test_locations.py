@@ -1,0 +1,98 @@
+"""Announced locations: every node learns every list, and copies find their place in it."""
+
+import pytest
+
+from sessiond.core import messages as m
+from sessiond.core.options import Options
+from tests.core.world import KEY, World
+
+
+@pytest.fixture
+def world() -> World:
+    """Three nodes; the session's primary is node1."""
+    world = World()
+    world.boot("node1", "node2", "node3")
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    world.run(0.1)
+    return world
+
+
+def test_every_node_learns_every_list_change(world):
+    for _ in range(2):
+        world.run(0.3)  # the list is mended a moment after a death
+        expected = world.machine("node1").copies[KEY].location
+        for name in world.processes:
+            assert world.machine(name).directory.get(KEY) == expected
+        world.kill(world.listed()[0])
+
+
+def test_a_backup_knows_the_list_that_came_with_its_copy_before_it_is_announced():
+    world = World()
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1")
+    copy = world.machine("node1").copies[KEY]
+    assert world.machine("node2").directory.get(KEY) == copy.location
+
+
+def test_a_list_that_shrinks_is_a_later_list():
+    world = World()
+    world.boot("node1", "node2")
+    world.run(1.0)
+    world.create("node1")
+    copy = world.machine("node1").copies[KEY]
+    seq = copy.seq
+    world.kill("node2")
+    world.run(0.2)
+    assert (copy.backups, copy.seq) == ((), seq + 1)
+    assert world.machine("node1").directory.get(KEY) == copy.location
+
+
+def test_a_release_of_an_earlier_term_does_not_drop_a_copy_of_a_later_one(world):
+    old = world.machine("node1").copies[KEY]
+    term, sender = old.term, world.machine("node1").life
+    world.read(world.listed()[0])
+    world.run(0.2)
+    for name in sorted(set(world.where()) - {"node1"}):
+        machine = world.machine(name)
+        machine.receive(sender, m.Release(KEY, term, 9), world.now)
+        sent = [effect.message for effect in machine.take_effects()]
+        assert m.Fenced(KEY, machine.copies[KEY].location) in sent
+
+
+def test_locations_of_one_moment_travel_together(world):
+    world.processes["node1"].sent.clear()
+    for number in range(50):
+        world.create("node1", number.to_bytes(16))
+    world.run(0.1)
+    announced = [sent for sent in world.processes["node1"].sent if type(sent) is m.Locations]
+    assert len(announced) == 1
+    assert len(announced[0].entries) == 50
+
+
+def test_a_backup_that_learns_a_newer_list_of_its_term_adopts_it():
+    # Protocol 8: backups with different lists deferred to each other.
+    world = World(Options(copies=2))
+    world.boot("node1", "node2", "node3", "node4")
+    world.run(1.0)
+    world.create("node1")
+    world.run(0.1)
+    holders = [name for name, role in world.where().items() if role == "B"]
+    world.kill(holders[0])
+    world.run(0.2)
+    expected = world.machine("node1").copies[KEY].location
+    for name, role in world.where().items():
+        assert role in "PB"
+        copy = world.machine(name).copies[KEY]
+        assert (copy.seq, copy.backups) == (expected.seq, expected.backups)
+
+
+def test_a_backup_that_a_newer_list_does_not_name_stands_aside_and_drops_its_copy(world):
+    backup = world.listed()[0]
+    machine = world.machine(backup)
+    copy = machine.copies[KEY]
+    newer = copy.location._replace(seq=copy.seq + 1, backups=())
+    machine.receive(world.machine("node1").life, m.Locations(((KEY, newer),)), world.now)
+    assert copy.role == "Q"
+    machine.check_invariants()
