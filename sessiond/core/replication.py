@@ -12,7 +12,7 @@ from sessiond.backend import Committed
 from sessiond.contract.placement import ranking
 from sessiond.core import messages as m
 from sessiond.core.acks import Applied
-from sessiond.core.copies import Copy, Follower, Leadership, Pending, Role
+from sessiond.core.copies import Copy, Follower, Leadership, Pending, Role, newer
 from sessiond.core.effects import Resolve
 from sessiond.core.options import TOUCH_CHUNK
 from sessiond.core.types import Key, Life, Location, Stamp, Term
@@ -86,11 +86,7 @@ class Replication:
     def merge(self, copy: Copy, data: m.CopyData, offered_by: Life | None) -> None:
         """Take over what another copy has that is newer than ours, attribute by attribute."""
         machine = self._machine
-        news = {
-            name: attribute
-            for name, attribute in data.attributes.items()
-            if name not in copy.attributes or attribute.stamp > copy.attributes[name].stamp
-        }
+        news = newer(data.attributes, copy.attributes)
         if news:
             machine.stats.merged += 1
             machine.log("warning", "session.fork_merged", key=copy.key.hex(), attributes=sorted(news))
