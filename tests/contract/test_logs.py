@@ -104,3 +104,11 @@ def test_an_unknown_format_or_level_is_refused_with_those_that_exist(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         logs.configure(*arguments)
+
+
+def test_set_up_again_nothing_is_said_twice() -> None:
+    stream = io.StringIO()
+    logs.configure("json", stream=stream)
+    logs.configure("json", stream=stream)
+    logging.getLogger("aiohttp.access").warning("once")
+    assert [line["event"] for line in lines(stream)] == ["once"]

@@ -8,12 +8,10 @@ stands still, the next one when the sessions are protected again: what the proto
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from sessiond.backend import Committed
 from sessiond.core import codec
 from sessiond.core.copies import Role
 from sessiond.core.options import Options
 from sessiond.core.types import Life, Stamp
-from sessiond.errors import Unavailable
 from tests.core.clients import Client, Expected, Violation
 from tests.core.world import World
 
@@ -116,6 +114,7 @@ class Run:
         self.rng = self.world.rng
         self.names = [f"node{i + 1}" for i in range(self.plan.nodes)]
         self.clients: list[Client] = []
+        self.creators: list[Client] = []
         self.expected: list[Expected] = []
         self.sessions = 0
         self.faults = 0
@@ -131,11 +130,10 @@ class Run:
         world.quiet = True
         world.boot(*self.names)
         world.run(1.0)
+        world.quiet = False
         for _ in range(self.plan.sessions):
             self.new_session()
-        world.run(0.5)
-        world.quiet = False
-        self.steps(200)
+        self.steps(300)
         if any(expected.counts.get("failed") for expected in self.expected):
             self.fail("a request failed in a healthy cluster")
         for _ in range(self.plan.faults):
@@ -151,23 +149,30 @@ class Run:
         return self.counts
 
     def new_session(self) -> None:
-        """A session with two clients, made at a random node."""
+        """Begin to make a session at a random node; it counts, and gets its clients, once that is acknowledged."""
         world = self.world
         self.sessions += 1
-        expected = Expected(self.sessions.to_bytes(2) * 8, self.plan.options.idle_timeout_s, world.now)
-        node = self.rng.choice(sorted(world.processes))
-        was, world.quiet = world.quiet, True
-        outcome = world.create(node, expected.key, born=b"1")
-        world.quiet = was
-        match outcome:
-            case Committed():
-                expected.strict = self.plan.strict
-                self.expected.append(expected)
-                self.clients += [Client(expected, f"c{i}", self.plan.ends_sessions) for i in range(2)]
-            case Unavailable() | "pending":
-                pass
-            case _:
-                self.fail(f"creating a session was answered with {outcome!r}")
+        expected = Expected(
+            self.sessions.to_bytes(2) * 8,
+            self.plan.options.idle_timeout_s,
+            world.now,
+            strict=self.plan.strict,
+        )
+        creator = Client(expected, "born", node=self.rng.choice(sorted(world.processes)))
+        creator.create(world)
+        self.creators.append(creator)
+
+    def created(self, creator: Client) -> None:
+        self.hear(creator)
+        if not creator.is_idle:
+            return
+        self.creators.remove(creator)
+        expected = creator.expected
+        if expected.counts.get("acked"):
+            self.expected.append(expected)
+            self.clients += [Client(expected, f"c{i}", self.plan.ends_sessions) for i in range(2)]
+        else:
+            self.new_session()
 
     def steps(self, number: int) -> None:
         for _ in range(number):
@@ -180,6 +185,8 @@ class Run:
             self.world.step()
             for client in list(self.clients):
                 self.hear(client)
+            for creator in list(self.creators):
+                self.created(creator)
             if self.rng.random() < 0.05:
                 self.check_stamps()
 

@@ -121,6 +121,10 @@ class Client:
         self.process = world.processes[self.node]
         self.operation = world.ask(self.node, verb, self.expected.key, *args, **kwargs)
 
+    def create(self, world: World) -> None:
+        self.changes = {self.attribute: 1}
+        self._begin(world, "create", {self.attribute: b"1"})
+
     def _open(self, world: World) -> None:
         if self.node not in world.processes or world.rng.random() < 0.2:
             self.node = world.rng.choice(sorted(world.processes))

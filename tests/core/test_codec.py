@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sessiond.core import codec
 from sessiond.core import messages as m
 from sessiond.core.codec import (
     FRAME_BYTES_MAX,
@@ -269,6 +270,7 @@ def test_lives_and_terms_are_shared_between_messages_within_a_bounded_table():
     again = decode(encode(m.Gap(KEY, TERM)))
     assert again == one
     assert again.term is not one.term  # the table was emptied meanwhile: it does not grow for ever
+    assert max(len(codec._lives), len(codec._terms)) <= INTERNED_MAX
 
 
 def test_a_write_of_a_small_value_costs_few_bytes_more_than_the_value():

@@ -183,6 +183,16 @@ def test_leave_ends_a_life_in_order(world):
     assert not world.logged("node1", "peer.dead")
 
 
+def test_who_has_left_is_not_voted_dead(world):
+    world.hold(m.Leave, to="node2")
+    world.machine("node3").leave(world.now)
+    world.settle()
+    assert state(world, "node1", "node3") is MemberState.LEFT
+    assert state(world, "node2", "node3") is MemberState.ALIVE
+    world.let_go()
+    assert state(world, "node2", "node3") is MemberState.LEFT
+
+
 def test_a_node_that_leaves_does_not_come_back_when_its_links_are_closed(world):
     world.machine("node3").leave(world.now)
     world.run(5.0)

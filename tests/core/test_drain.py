@@ -137,9 +137,11 @@ def test_a_draining_node_still_serves_what_it_still_has():
 def test_a_draining_node_gets_no_new_backups_and_loses_those_it_has():
     world = cluster()
     drain(world, "node1")
+    applied = world.machine("node1").stats.applied
     for number in range(30, 50):
         world.create("node2", key(number))
         assert world.where(key(number)) == {"node2": "P", "node3": "B"}
+    assert world.machine("node1").stats.applied == applied
 
 
 def test_everybody_sees_at_once_that_a_node_is_draining():

@@ -113,6 +113,8 @@ def test_a_joiner_asks_another_member_when_the_first_one_does_not_send_its_direc
     world.boot("node1", "node2")
     world.run(1.0)
     world.hold(m.Snapshot)
+    for process in world.processes.values():
+        process.sent.clear()
     world.boot("node3", seeds=("node1",))
     asked = next(n for n in ("node1", "node2") if any(type(s) is m.Snapshot for s in world.processes[n].sent))
     world.held = [(m.Snapshot, asked, None)]

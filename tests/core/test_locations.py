@@ -3,7 +3,7 @@
 import pytest
 
 from sessiond.core import messages as m
-from sessiond.core.options import Options
+from sessiond.core.options import LOCATION_BATCH_S, Options
 from tests.core.world import KEY, World
 
 
@@ -69,6 +69,15 @@ def test_locations_of_one_moment_travel_together(world):
     announced = [sent for sent in world.processes["node1"].sent if type(sent) is m.Locations]
     assert len(announced) == 1
     assert len(announced[0].entries) == 50
+
+
+def test_a_stream_of_changes_does_not_put_an_announcement_off(world):
+    world.processes["node1"].sent.clear()
+    for number in range(10):
+        world.create("node1", number.to_bytes(16))
+        world.run(LOCATION_BATCH_S - 0.001)
+    announced = [sent for sent in world.processes["node1"].sent if type(sent) is m.Locations]
+    assert len(announced) >= 4
 
 
 def test_a_backup_that_learns_a_newer_list_of_its_term_adopts_it():
