@@ -24,6 +24,9 @@ from sessiond.web.host import Host
 STOP_TIMEOUT_S = 1.5
 """Closing ports and links gets so long after the drain: together below Docker's 10 seconds."""
 
+LATE_SESSIONS_S = 1.0
+"""Sessions that the last requests in flight began get so long to be handed over."""
+
 log = structlog.get_logger()
 
 
@@ -114,7 +117,8 @@ async def _until_told(told: asyncio.Event, node: NodePart) -> None:
 async def _drain(node: NodePart, host: HostPart, timeout_s: float) -> None:
     node.begin_drain()
     async with asyncio.TaskGroup() as both:
-        handing_over = both.create_task(node.drain(timeout_s))
+        both.create_task(node.drain(timeout_s))
         both.create_task(host.drain(timeout_s))
-    if ended := handing_over.result():
+    # Requests that were in flight may have begun sessions after the others had left.
+    if ended := await node.drain(LATE_SESSIONS_S):
         log.warning("node.sessions_end", sessions=ended)

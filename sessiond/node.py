@@ -237,6 +237,9 @@ class Node:
     def accepts_new_sessions(self) -> bool:
         return self.is_serving() and not self._machine.draining
 
+    def heir(self) -> str | None:
+        return self._machine.heir()
+
     def health(self) -> HealthView:
         counts = self._machine.copies.counts
         state = self._machine.state if self._is_running else MemberState.JOINING
@@ -316,8 +319,8 @@ class Node:
                 self._send(effect)
             else:
                 self._carry_out(effect)
-        if self._machine.draining and self._machine.drained:
-            self._drained.set()
+        if self._machine.draining:
+            (self._drained.set if self._machine.drained else self._drained.clear)()
         deadline = self._machine.next_deadline()
         if self._is_running and (self._timer is None or deadline < self._timer_at):
             self._arm(deadline)

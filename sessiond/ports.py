@@ -35,7 +35,10 @@ class SessionNode(Backend, Protocol):
         """Whether sessions can be opened here: False while joining, and in the minority."""
 
     def accepts_new_sessions(self) -> bool:
-        """Whether a session may be created here: False as well while draining."""
+        """Whether visitors without a session are welcome here: False as well while draining."""
+
+    def heir(self) -> str | None:
+        """The name of a node that such visitors can be sent to; None if this one knows of none."""
 
 
 class WebNode(SessionNode, Protocol):

@@ -22,6 +22,11 @@ ATTEMPTS_MAX = 4
 """Nodes that one request is tried at. A client had better hear of a failure than wait for a tour of the cluster."""
 
 
+REFERRALS_MAX = 3
+"""Owners that one request follows. The session may move on while the request is on its way to where it was, most
+of all while a node drains; after this many the next node is to serve it, wherever the session is."""
+
+
 class Phase(Enum):
     """How far an attempt came."""
 

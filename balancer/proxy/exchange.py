@@ -17,7 +17,7 @@ from balancer.core.headers import REPLAY_LINE
 from balancer.core.pool import Node
 from balancer.core.request import RequestHead
 from balancer.core.response import ResponseHead
-from balancer.core.retry import Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.core.retry import REFERRALS_MAX, Failure, Phase, Remedy, may_leave_unavailable, remedy
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_may_be_referred",
-        "_node", "_phase", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
+        "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ class Exchange:
         self._upstream: Upstream | None = None
         self._attempts = 0
         self._tried: tuple[Node, ...] = ()
-        self._may_be_referred = True
+        self._referrals = 0
         self._destination: Node | None = None  # decided by `wants`
         self._held: bytes | bytearray = b""
         self._replayable = True  # `_held` is all of the body so far
@@ -168,7 +168,7 @@ class Exchange:
         self._upstream = upstream
         self._phase = Phase.SENT
         head, held = self.head, self._held
-        replay = REPLAY_LINE if self._may_be_referred and self._stays_replayable() else b""
+        replay = REPLAY_LINE if self._may_be_referred else b""
         if self._client.is_full:
             upstream.pause()
         name = self._line.header if self._line is not None else b""
@@ -176,6 +176,10 @@ class Exchange:
         limit = self._service.settings.replay_bytes_max
         if len(held) > limit:
             self._replayable, self._held = False, b""
+
+    @property
+    def _may_be_referred(self) -> bool:
+        return self._referrals < REFERRALS_MAX and self._stays_replayable()
 
     def _stays_replayable(self) -> bool:
         """Whether the whole request will be here when the answer begins, however much of it is still to come."""
@@ -215,14 +219,19 @@ class Exchange:
         if node.health.requests_failed:
             node.health.request_answered()
         service = self._service
-        if head.status == MISDIRECTED and head.owner and self._may_be_referred and self._stays_replayable():
-            # The application did not run. Without our field the next node serves the session, whoever has it now.
-            self._may_be_referred = False
-            owner = service.router.owner(head.owner.decode("latin-1").strip())
-            if owner in self._tried:
-                owner = None  # it has just failed us, which the node that refers to it does not know yet
+        if head.status == MISDIRECTED and head.owner and self._may_be_referred:
+            # The application did not run.
             node.counters.referrals += 1
-            self._destination = owner or node
+            self._referrals += 1
+            if head.closes:
+                service.on_suspicion(node)  # a node that drains says so to whoever asks for its health
+            owner = service.router.owner(head.owner.decode("latin-1").strip())
+            if owner is None or owner in self._tried:
+                # It has failed us, which the node that refers to it does not know yet. Without our field the next
+                # node serves the session, whoever has it; not this one if another can, for it may be draining.
+                self._referrals = REFERRALS_MAX
+                owner = service.router.another((*self._tried, node)) or node
+            self._destination = owner
             return False
         if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
             service.on_suspicion(node)

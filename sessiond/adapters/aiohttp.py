@@ -118,20 +118,20 @@ def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
         presented = cookie.find(cookies) if cookies else None
         checkout: Checkout | None = None
         if presented is not None and (checkout := node.try_open(presented.key)) is None:
-            may_refer = request.headers.get(REPLAY_HEADER) == "1"
             try:
-                found = await node.open(presented.key, may_refer=may_refer)
+                found = await node.open(presented.key, may_refer=_may_be_referred(request))
             except SessionError as error:
                 return _response(_refusal(error, presented.key.hex()))
             if isinstance(found, Elsewhere):
-                return web.Response(status=421, headers={OWNER_HEADER: found.owner})
+                return _referral(found.owner)
             checkout = found
         if presented is not None and checkout is not None:
             session = sessions.attach(presented.key, presented.token, presented.route, checkout)
         elif node.accepts_new_sessions():
             session = sessions.new()
         else:
-            return _response(no_new_sessions(node.name))
+            heir = node.heir() if _may_be_referred(request) else None
+            return _referral(heir) if heir is not None else _response(no_new_sessions(node.name))
         request[_SESSION] = session
         adapter.in_flight += 1
         try:
@@ -168,6 +168,15 @@ def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
                 )
 
     return middleware
+
+
+def _may_be_referred(request: web.Request) -> bool:
+    """Whether our balancer can still send this request to another node."""
+    return request.headers.get(REPLAY_HEADER) == "1"
+
+
+def _referral(name: str) -> web.Response:
+    return web.Response(status=421, headers={OWNER_HEADER: name})
 
 
 def _before_head(

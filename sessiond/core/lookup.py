@@ -20,6 +20,8 @@ from sessiond.errors import Unavailable
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
+LEAVING = "this node is leaving and takes no sessions over; nothing was changed: try another node"
+
 DIRECTORY_TRIES = 2
 """Rounds in which the directory's word is believed before everybody is asked."""
 
@@ -202,11 +204,8 @@ class LookupDesk:
     def _heir(self) -> Life:
         """Who takes over what this node arbitrates: itself, unless it is about to leave."""
         machine = self._machine
-        if machine.draining:
-            stays = [life for life in machine.membership.linked() if not machine.membership.is_draining(life)]
-            if stays:
-                return machine.rng.choice(stays)
-        return machine.life
+        heirs = machine.heirs() if machine.draining else []
+        return machine.rng.choice(heirs) if heirs else machine.life
 
     def _claim(self, key: Key, lookup: Lookup, target: Life) -> None:
         machine = self._machine
@@ -217,8 +216,10 @@ class LookupDesk:
             owner = (
                 copy.term.owner if copy is not None else location.term.owner if location is not None else None
             )
-            if owner == target:
+            if owner == target and (machine.draining or not machine.membership.is_draining(target)):
                 self._refer_requests(key, target)
+        if machine.draining:  # what waited for a session that has been handed over takes nothing back
+            self._answer(key, Unavailable(LEAVING))
         if key not in self._requests and not self._upkeep_wants(copy):
             self._lookups.pop(key, None)
             return

@@ -433,7 +433,12 @@ class Machine:
 
     def heirs(self) -> list[Life]:
         """Members that stay and could take sessions."""
-        return [life for life in self.membership.linked() if not self.membership.is_draining(life)]
+        return self.membership.staying()
+
+    def heir(self) -> str | None:
+        """The name of one of them, for a visitor whom this node takes no more; None if nobody stays."""
+        heirs = self.heirs()
+        return self.rng.choice(heirs).name if heirs else None
 
     @property
     def drained(self) -> bool:

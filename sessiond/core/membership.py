@@ -109,6 +109,17 @@ class Membership:
     def linked(self) -> tuple[Life, ...]:
         return tuple(member.life for member in self.members.values() if member.linked)
 
+    def staying(self) -> list[Life]:
+        """Linked members that serve, and are not about to leave."""
+        return [
+            member.life
+            for member in self.members.values()
+            if member.linked
+            and member.status is not None
+            and member.status.joined
+            and not member.status.draining
+        ]
+
     def backup_candidates(self) -> list[Candidate]:
         """Members that can take a copy now."""
         return [

@@ -12,7 +12,7 @@ from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Copy, Pending, Role
 from sessiond.core.effects import Resolve
 from sessiond.core.limits import refusal_of
-from sessiond.core.lookup import Request
+from sessiond.core.lookup import LEAVING, Request
 from sessiond.core.types import Key
 from sessiond.errors import Conflict, SessionError, Unavailable
 
@@ -57,15 +57,16 @@ class Operations:
             machine.due(machine.now)
 
     def _refer_away(self, key: Key, *, may_refer: bool) -> Elsewhere | Unavailable:
-        """A node that leaves takes nothing over."""
+        """A node that leaves takes nothing over: it names the session's primary, or anybody who stays."""
         machine = self._machine
         copy, location = machine.copies.get(key), machine.directory.get(key)
         terms = [known.term for known in (copy, location) if known is not None]
-        if terms and may_refer and machine.membership.is_linked(max(terms).owner):
-            return Elsewhere(max(terms).owner.name)
-        return Unavailable(
-            "this node is leaving and takes no sessions over; nothing was changed: try another node"
-        )
+        owner = max(terms).owner if terms else machine.life
+        stays = machine.membership.is_linked(owner) and not machine.membership.is_draining(owner)
+        name = owner.name if stays else machine.heir()
+        if may_refer and name is not None:
+            return Elsewhere(name)
+        return Unavailable(LEAVING)
 
     def admits(self, copy: Copy) -> bool:
         """Whether a request may have this copy now; ends it if its time is over."""
@@ -116,10 +117,9 @@ class Operations:
     def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None]) -> None:
         """Make a session with its first write; resolved with `Committed` or an error."""
         machine = self._machine
-        if not machine.membership.joined or machine.draining:
-            reason = (
-                "this node takes no new sessions (joining, or leaving); nothing was written: try another node"
-            )
+        if not machine.membership.joined or machine.left:
+            # While the node drains it finishes what it has begun: new visitors are refused before they get here.
+            reason = "this node is not part of the cluster; nothing was written: try another node"
             machine.emit(Resolve(operation, Unavailable(reason)))
             return
         refusal = self.limits_refusal(None, changes)

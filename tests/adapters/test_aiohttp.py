@@ -472,6 +472,18 @@ async def test_while_no_session_can_begin_here_visitors_without_one_are_sent_els
     assert node.stored == {}
 
 
+async def test_a_visitor_who_can_still_be_sent_elsewhere_is_told_where(site, node):
+    site.route(count)
+    await site.start()
+    node.state, node.other_node = MemberState.DRAINING, "node2"
+    answer = await site.fetch(X_Sessiond_Replay="1")
+    assert (answer.status, answer.header("X-Sessiond-Owner")) == (421, "node2")
+    assert (await site.fetch()).status == 503
+    node.other_node = None
+    assert (await site.fetch(X_Sessiond_Replay="1")).status == 503
+    assert node.stored == {}
+
+
 async def test_a_draining_node_serves_the_sessions_it_has_and_closes_their_connections(site, node):
     site.route(count)
     await site.start()

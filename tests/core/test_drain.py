@@ -98,13 +98,65 @@ def test_a_node_is_not_drained_before_its_backups_are_elsewhere():
     assert world.where() == {"node2": "P", "node3": "B"}
 
 
-def test_a_draining_node_takes_no_new_sessions_and_says_where_to_go():
+def test_a_draining_node_names_one_that_stays_for_visitors_it_takes_no_more():
     world = cluster(sessions=1)
     world.machine("node1").begin_drain(world.now)
-    refusal = world.create("node1", b"n" * 16)
-    assert isinstance(refusal, Unavailable)
-    assert "another node" in str(refusal)
-    assert world.where(b"n" * 16) == {}
+    world.machine("node2").begin_drain(world.now)
+    world.settle()
+    assert world.machine("node1").heir() == "node3"
+    world.machine("node3").begin_drain(world.now)
+    world.settle()
+    assert world.machine("node1").heir() is None
+
+
+def test_a_session_begun_by_a_request_in_flight_is_handed_over_too():
+    world = cluster(sessions=1)
+    drain(world, "node1")
+    assert world.machine("node1").drained
+    begun = world.ask("node1", "create", b"n" * 16, {"n": b"1"})
+    world.settle()
+    assert world.outcome("node1", begun) == Committed(1, protected=True)
+    assert not world.machine("node1").drained
+    world.run(1.0)
+    assert world.machine("node1").drained
+    assert sorted(world.where(b"n" * 16)) == ["node2", "node3"]
+
+
+def test_a_node_that_has_left_begins_no_session():
+    world = cluster(sessions=1)
+    world.machine("node1").leave(world.now)
+    assert isinstance(world.create("node1", b"n" * 16), Unavailable)
+
+
+def test_a_request_is_not_referred_to_a_node_that_drains_but_served_where_it_is():
+    # The draining node could only send it on, or, if it may not be sent on again, refuse it.
+    world = cluster(nodes=3, sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    (stranger,) = world.strangers()
+    world.hold(m.Put, m.Grant, by="node1")
+    world.machine("node1").begin_drain(world.now)
+    world.settle()
+    asked = world.ask(stranger, "open", KEY, may_refer=True)
+    world.let_go()
+    world.run(1.0)
+    assert isinstance(world.outcome(stranger, asked), Checkout)
+
+
+def test_a_request_that_waits_for_a_session_while_it_is_handed_over_is_sent_after_it_at_once():
+    world = cluster(sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    world.hold(m.Grant, by="node1")
+    world.hold(m.Put, by="node1")
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.1)
+    may_be_sent = world.ask("node1", "open", KEY, may_refer=True)
+    may_not = world.ask("node1", "open", KEY, may_refer=False)
+    world.let_go()
+    world.run(0.3)
+    assert isinstance(world.outcome("node1", may_be_sent), Elsewhere)
+    assert isinstance(world.outcome("node1", may_not), Unavailable)
 
 
 def test_a_draining_node_takes_nothing_over_but_refers():

@@ -105,6 +105,9 @@ class FakeNode:
     def is_serving(self) -> bool:
         return True
 
+    def heir(self) -> str | None:
+        return None
+
     def accepts_new_sessions(self) -> bool:
         return True
 

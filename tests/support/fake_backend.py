@@ -64,6 +64,8 @@ class FakeNode:
         """The changes of every commit that succeeded, in order."""
         self.waiting = 0
         """Commits that are held now."""
+        self.other_node: str | None = None
+        """What `heir` answers."""
         self.opens_at_once = True
         """Whether `try_open` ever answers."""
         self.open_error: Exception | None = None
@@ -186,6 +188,9 @@ class FakeNode:
 
     def is_serving(self) -> bool:
         return self.serving
+
+    def heir(self) -> str | None:
+        return self.other_node
 
     def accepts_new_sessions(self) -> bool:
         return self.serving and self.state is MemberState.ALIVE

@@ -200,7 +200,7 @@ REFER = b"HTTP/1.1 421 Misdirected Request\r\nX-Sessiond-Owner: node3\r\nContent
 
 
 @pytest.mark.parametrize("request_bytes", [GET, POST])
-async def test_a_referral_is_followed_to_the_owner_once(request_bytes: bytes) -> None:
+async def test_a_referral_is_followed_to_the_owner(request_bytes: bytes) -> None:
     first, other, owner = (
         ScriptedNode("node1", answering(REFER)),
         ScriptedNode("node2"),
@@ -212,19 +212,36 @@ async def test_a_referral_is_followed_to_the_owner_once(request_bytes: bytes) ->
         assert (await client.answer())[2] == b"hi"
         assert [len(node.requests) for node in (first, other, owner)] == [1, 0, 1]
         assert first.requests[0].fields[b"x-sessiond-replay"] == b"1"
-        assert b"x-sessiond-replay" not in owner.requests[0].fields
         assert first.requests[0].body == owner.requests[0].body
         assert stage.service.totals.retries == 0
         assert stage["node1"].counters.referrals == 1
         assert stage.service.connections["node1"].idle_count == 1
 
 
-async def test_a_second_referral_is_the_answer() -> None:
-    first, owner = ScriptedNode("node1", answering(REFER)), ScriptedNode("node3", answering(REFER))
+async def test_a_session_that_moves_on_is_followed_a_few_times_and_then_served_where_the_request_is() -> None:
+    # While a node drains, the owner may have handed the session on before the request arrives there.
+    back = REFER.replace(b"node3", b"node1")
+    first = ScriptedNode("node1", answering(REFER, REFER))
+    owner = ScriptedNode("node3", answering(back, back))
     async with Stage(first, owner) as stage:
         client = await stage.client()
         await client.send(GET)
-        assert (await client.answer())[0] == 421
+        assert (await client.answer())[0] == 421  # these two would never serve it
+        assert [len(node.requests) for node in (first, owner)] == [2, 2]
+        assert b"x-sessiond-replay" in first.requests[1].fields
+        assert b"x-sessiond-replay" not in owner.requests[1].fields
+
+
+async def test_a_referral_to_a_node_that_is_down_goes_to_any_other_but_the_one_that_refers() -> None:
+    draining = ScriptedNode("node1", answering(REFER))
+    other, dead = ScriptedNode("node2"), ScriptedNode("node3")
+    async with Stage(draining, other, dead) as stage:
+        stage.pool.set_order(stage["node3"], NodeState.MAINTENANCE)
+        client = await stage.client()
+        await client.send(get(b"/", cookie("node1")))
+        assert (await client.answer())[0] == 200
+        assert [len(node.requests) for node in (draining, other, dead)] == [1, 1, 0]
+        assert b"x-sessiond-replay" not in other.requests[0].fields
 
 
 @pytest.mark.parametrize("name", [b"node9", b"node2", b"\xff, x"])
