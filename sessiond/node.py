@@ -202,7 +202,7 @@ class Node:
     ) -> Committed:
         machine = self._machine
         now = time.monotonic()
-        if not changes and if_version is None and machine.is_settled(key):
+        if not changes and if_version is None and machine.is_settled(key, now):
             return Committed(machine.copies[key].version, protected=True)
         operation, future = self._operation()
         if create:
@@ -232,7 +232,7 @@ class Node:
     # --- what the web side shows: `ports.WebNode` -------------------------------------------------------
 
     def is_serving(self) -> bool:
-        return self._is_running and self._machine.membership.joined
+        return self._is_running and self._machine.may_act
 
     def accepts_new_sessions(self) -> bool:
         return self.is_serving() and not self._machine.draining

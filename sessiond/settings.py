@@ -73,6 +73,18 @@ class Settings:
     insecure: bool = False
     """Allow `cluster` and `api` off loopback unprotected: for networks in which all may read and forge sessions."""
 
+    quorum: Literal["any", "majority"] = "any"
+    """Whose evidence ends a life. any: one member's; a partition leaves both sides serving, and what they wrote is merged
+    when they meet. majority: most members'; the smaller side answers 503. For majority run three nodes or more."""
+
+    expect: int = 0
+    """With quorum majority: how many nodes the cluster starts with; none of them serves before so many have met. The same
+    on every node; without it a node can join a running cluster only."""
+
+    lease_s: float = 1.0
+    """A node that stood still for longer asks whether it still counts before it serves anything. With quorum majority also:
+    it may act for so long after a majority answered it. Longer than any stall of a healthy loop."""
+
     copies: int = 1
     """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write."""
 
@@ -153,11 +165,20 @@ class Settings:
 
 
 MAY_BE_ZERO = frozenset(
-    {"reprotect_delay_s", "tenure_min_s", "drain_timeout_s", "absolute_timeout_s", "cookie_max_age_s"}
+    {
+        "expect",
+        "reprotect_delay_s",
+        "tenure_min_s",
+        "drain_timeout_s",
+        "absolute_timeout_s",
+        "cookie_max_age_s",
+    }
 )
 
 RELATIONS = (
     ("silence_timeout_s", 4, "heartbeat_interval_s", "one lost heartbeat must not look like a death"),
+    ("silence_timeout_s", 2, "lease_s", "who is taken for dead must hold no lease any more"),
+    ("lease_s", 2, "heartbeat_interval_s", "a node must not take its own pauses for standstills"),
     ("silence_timeout_s", 2, "ack_timeout_s", "a slow backup is replaced before it counts as dead"),
     ("tombstone_ttl_s", 2, "silence_timeout_s", "a session that ended must not come back"),
     ("session_bytes_max", 1, "attribute_bytes_max", "an attribute is part of a session"),

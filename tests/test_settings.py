@@ -34,6 +34,8 @@ def test_the_defaults_can_run() -> None:
         ({"idle_timeout_s": -1.0}, ["--idle-timeout-s must be more than 0"]),
         ({"drain_timeout_s": -1.0}, ["--drain-timeout-s must be 0 or more, not -1.0"]),
         ({"heartbeat_interval_s": 0.6}, ["--silence-timeout-s 2.0", "4 times --heartbeat-interval-s 0.6"]),
+        ({"lease_s": 1.5}, ["--silence-timeout-s 2.0", "2 times --lease-s 1.5"]),
+        ({"lease_s": 0.4}, ["--lease-s 0.4", "2 times --heartbeat-interval-s 0.25"]),
         ({"ack_timeout_s": 1.5}, ["--silence-timeout-s 2.0", "2 times --ack-timeout-s 1.5"]),
         ({"tombstone_ttl_s": 1.0}, ["--tombstone-ttl-s 1.0", "--silence-timeout-s 2.0"]),
         ({"attribute_bytes_max": 2_000_000}, ["--session-bytes-max", "--attribute-bytes-max 2000000"]),

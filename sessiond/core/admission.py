@@ -16,7 +16,7 @@ from sessiond.core.types import Life
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
-    from sessiond.core.membership import Member
+    from sessiond.core.members import Member
 
 
 @dataclass(slots=True)
@@ -41,7 +41,10 @@ class AdmissionDesk:
         for name, waiting in list(self._pending.items()):
             if now >= waiting.deadline:
                 why = "another process took its name and it did not answer"
-                membership.bury(membership.life_of(name), why, certain=True)
+                waiting.deadline = (
+                    now + PROBE_WAIT_S
+                )  # under `majority` it is over only when others say so too
+                membership.accuse(membership.life_of(name), why, certain=False)
 
     def life_ended(self, name: str) -> bool:
         """The holder of a name is dead: a newcomer that waited for that comes in. Whether there was one."""
@@ -91,10 +94,11 @@ class AdmissionDesk:
             return self._meet_namesake(identity)
         floor = self._machine.membership.dead_through(life.name)
         member = self._machine.membership.members.get(life.name)
-        if member is not None and member.life != life:
+        if member is not None and (member.life != life or member.accused):
             floor = max(floor, member.life.incarnation)
         if life.incarnation <= floor:
-            return Refusal(RefusalCode.DEAD, f"{life} has been declared dead", floor)
+            seen = len(self._machine.membership.alive()) + 1
+            return Refusal(RefusalCode.DEAD, f"{life} has been declared dead", floor, seen)
         return None
 
     def _meet_namesake(self, identity: Identity) -> Refusal:

@@ -86,12 +86,17 @@ def _array(raw: Any, length: int) -> tuple[Any, ...]:
     return raw
 
 
+def _node_name(raw: Any) -> str:
+    if NODE_NAME.fullmatch(_text(raw)) is None:
+        raise _fail("a node name", raw)
+    return str(raw)
+
+
 def _life(raw: Any) -> Life:
     known = _lives.get(raw) if type(raw) is tuple else None
     if known is None:
         name, incarnation = _array(raw, 2)
-        if NODE_NAME.fullmatch(_text(name)) is None:
-            raise _fail("a node name", name)
+        _node_name(name)
         if len(_lives) >= INTERNED_MAX:
             _lives.clear()
         known = _lives[raw] = Life(name, _uint(incarnation))
@@ -209,13 +214,20 @@ _entry = _pair(_key, _location)
 _status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
 _held = _record(m.Held, _text, _term, _uint, _lives_of, _stamp)
 
+_VOTE = (_life, _node_name, _seconds, _bool)
+
 # The numbers are the protocol: never reuse one.
 _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     1: (m.Heartbeat, (_status,)),
     2: (m.Ping, (_uint,)),
     3: (m.Pong, (_uint,)),
-    4: (m.Vote, (_life, _bool)),
-    5: (m.Leave, ()),
+    4: (m.Vote, _VOTE),
+    5: (m.Leave, (_life,)),
+    6: (m.Roll, (_many(_node_name), _many(_record(m.Vote, *_VOTE)))),
+    7: (m.LeaseAsk, (_uint,)),
+    8: (m.LeaseAnswer, (_uint, _uint)),
+    9: (m.StandingAsk, ()),
+    13: (m.StandingAnswer, (_bool,)),
     10: (m.SnapshotRequest, ()),
     11: (m.Snapshot, (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of)),
     12: (m.Locations, (_many(_entry),)),

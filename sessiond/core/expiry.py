@@ -58,6 +58,8 @@ class Expiry:
             if deadline <= now and copy.leads.in_flight:
                 self._machine.replication.touch(copy)  # its backups must not take it for idle either
                 deadline = max(self.deadline(copy), now + IN_USE_RETRY_S)
+            if deadline <= now and not self._machine.lease.is_held():
+                deadline = now + IN_USE_RETRY_S  # it may be in use where the majority is
             if deadline > now:
                 heapq.heappush(self._heap, (deadline, key))
                 continue

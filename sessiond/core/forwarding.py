@@ -127,6 +127,7 @@ class Forwarding:
             copy is None
             or copy.role is not Role.PRIMARY
             or copy.tombstone
+            or not machine.lease.is_held()
             or machine.operations.is_frozen(copy)
         ):
             machine.send((life,), m.ForwardResult(forward.write_id, "refused", 0, True, ""))

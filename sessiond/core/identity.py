@@ -46,8 +46,13 @@ FINAL_REFUSALS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A handshake's negative answer. `incarnation_floor`: with DEAD, the highest known for the name."""
+    """A handshake's negative answer.
+
+    With DEAD, `incarnation_floor` is the highest known for the name, and `members` how many the refusing node sees
+    alive, itself included.
+    """
 
     code: RefusalCode
     detail: str = ""
     incarnation_floor: int = 0
+    members: int = 0

@@ -20,6 +20,7 @@ from sessiond.errors import Unavailable
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
+OUTVOTED = "no majority of the cluster answers this node; nothing was changed: try another node"
 LEAVING = "this node is leaving and takes no sessions over; nothing was changed: try another node"
 
 DIRECTORY_TRIES = 2
@@ -118,8 +119,18 @@ class LookupDesk:
         if not self._requests[key]:
             del self._requests[key]
         for request in late:
-            reason = "the session's other nodes did not answer in time; nothing was changed: try again"
-            self._machine.emit(Resolve(request.operation, Unavailable(reason)))
+            self._machine.emit(Resolve(request.operation, Unavailable(self._why_unanswered())))
+
+    def _why_unanswered(self) -> str:
+        missing = self._machine.membership.unaccounted()
+        if missing:
+            return f"{', '.join(missing)} may hold the session and cannot be asked; nothing was changed: try again"
+        return "the session's other nodes did not answer in time; nothing was changed: try again"
+
+    def give_up_waiting(self) -> None:
+        """A majority has been out of reach for a while: requests had better hear of it."""
+        for key in list(self._requests):
+            self._answer(key, Unavailable(OUTVOTED))
 
     # --- looking --------------------------------------------------------------------------------------
 
@@ -180,6 +191,8 @@ class LookupDesk:
                 target = copy.term.owner
             else:
                 arbiter = machine.takeover.arbiter(copy)
+                if arbiter == machine.life and not machine.lease.is_held():
+                    return
                 if arbiter == machine.life:
                     machine.takeover.grant(copy, self._heir(), None)
                     return
@@ -355,6 +368,8 @@ class LookupDesk:
         """Only quarantined copies are left, or none at all."""
         machine = self._machine
         lookup.answers = None
+        if not machine.lease.is_held() or machine.membership.unaccounted():
+            return  # somebody who cannot be asked may hold it: the requests wait, and hear that at their deadline
         best = max(((said.last, said.term, life) for life, said in held.items()), default=None)
         if copy is not None:
             if best is None or best < (copy.last, copy.term, machine.life):

@@ -11,6 +11,7 @@ in the parts: `membership`, `admission`, `operations`, `replication`, `backing`,
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any, TypeAlias
 
@@ -28,12 +29,14 @@ from sessiond.core.directory import Directory
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
-from sessiond.core.identity import Identity, Refusal
+from sessiond.core.identity import Identity, Refusal, RefusalCode
+from sessiond.core.lease import Lease
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.options import SNAPSHOT_CHUNK, Options
 from sessiond.core.replication import Replication
+from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
 from sessiond.core.takeover import Takeover
 from sessiond.core.types import Key, Life, Location
@@ -64,6 +67,8 @@ class Machine:
         self._owing: set[Life] = set()
         self._members_changed = False
         self.membership = Membership(self, seeds)
+        self.lease = Lease(self)
+        self.stall = StallGuard(self)
         self.admission = AdmissionDesk(self)
         self.announcements = Announcements(self)
         self.replication = Replication(self)
@@ -78,10 +83,15 @@ class Machine:
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
             m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
             m.Pong: lambda life, _: self.admission.pong(life),
-            m.Vote: self._on_vote,
-            m.Leave: lambda life, _: self.membership.bury(life, "it said so", certain=True, left=True),
+            m.Vote: lambda _, msg: self.membership.on_vote(msg, self.now),
+            m.Roll: lambda _, msg: self.membership.on_roll(msg, self.now),
+            m.Leave: lambda _, msg: self.membership.on_leave(msg.life),
+            m.LeaseAsk: self.lease.on_ask,
+            m.LeaseAnswer: self.lease.on_answer,
+            m.StandingAsk: lambda life, _: self.send((life,), m.StandingAnswer(counts=True)),
+            m.StandingAnswer: lambda _life, _msg: None,  # too late: it goes on, or in another life
             m.SnapshotRequest: lambda life, _: self._send_snapshot(life),
-            m.Snapshot: lambda _, msg: self._on_snapshot(msg),
+            m.Snapshot: self._on_snapshot,
             m.Locations: lambda _, msg: self._on_locations(msg),
             m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
             m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
@@ -122,14 +132,20 @@ class Machine:
 
     def receive(self, peer: Life, message: m.Message, now: float) -> None:
         """A message came by the link to `peer`."""
-        self.now = now
-        if self.membership.heard(peer, now):  # else its next handshake tells it that it was buried
+        if not self._enter(now):
+            self._receive_in_doubt(peer, message)
+        elif self.membership.heard(peer, now):  # else its next handshake tells it that it was buried
             self._handlers[type(message)](peer, message)
 
     def tick(self, now: float) -> None:
         """Do what time asks for. Early and repeated calls do no harm."""
-        self.now = now
+        if not self._enter(now):
+            self.membership.redial(now)
+            self.stall.tick(now)
+            self._deadline = self._next_deadline_in_doubt()
+            return
         parts = (
+            self.lease,
             self.membership,
             self.admission,
             self.announcements,
@@ -163,6 +179,33 @@ class Machine:
             self._effects.append(MembersChanged())
         effects, self._effects = self._effects, []
         return effects
+
+    # --- standing still -------------------------------------------------------------------------------
+
+    def _enter(self, now: float) -> bool:
+        """At the entry of every verb: whether it may be processed now (see `stall`)."""
+        gap_s, self.now = now - self.now, now
+        if (
+            gap_s > self.options.lease_s
+            and self.membership.joined
+            and not self.left
+            and not self.stall.is_active
+        ):
+            self.stall.begin(gap_s)
+            self._deadline = self._next_deadline_in_doubt()
+        return not self.stall.is_active
+
+    def _next_deadline_in_doubt(self) -> float:
+        times = (self.stall.next_deadline(), self.membership.next_dial())
+        return min((at for at in times if at is not None), default=self.now)
+
+    def _receive_in_doubt(self, peer: Life, message: m.Message) -> None:
+        if isinstance(message, m.StandingAnswer):
+            self.stall.answered(peer, counts=message.counts)
+        elif isinstance(message, m.StandingAsk):
+            self.send((peer,), m.StandingAnswer(counts=False))
+        else:
+            self.stall.hold(lambda: self.receive(peer, message, self.now), of_link=True)
 
     # --- what the parts use ---------------------------------------------------------------------------
 
@@ -235,7 +278,9 @@ class Machine:
 
     def admit(self, number: int, identity: Identity, now: float) -> None:
         """Somebody has proven to know the secret; the answer is an `Admission` with this number."""
-        self.now = now
+        if not self._enter(now):
+            self.stall.hold(lambda: self.admit(number, identity, self.now))
+            return
         self.admission.admit(number, identity, now)
         self.due(now)
 
@@ -244,9 +289,12 @@ class Machine:
 
         `address`: the one this node dialed, if it did.
         """
-        self.now = now
         life = identity.life
-        if self.membership.is_dead(life):
+        if not self._enter(now):
+            self.stall.link_opened(life)
+            self.stall.hold(lambda: self.link_opened(identity, address, self.now), of_link=True)
+            return
+        if self.membership.refuses(life):
             return
         self.ledgers[life] = AckLedger()
         if address is not None:
@@ -271,18 +319,28 @@ class Machine:
         self.lookup.resolve_all()
 
     def link_closed(self, life: Life, now: float) -> None:
-        self.now = now
+        if not self._enter(now):
+            self.membership.reach(life)
+            self.stall.hold(lambda: self.link_closed(life, self.now), of_link=True)
+            return
         self.ledgers.pop(life, None)
         self.membership.link_closed(life, now)
 
     def dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None, now: float) -> None:
-        self.now = now
-        self.membership.dial_failed(address, kind, detail, refusal, now)
-        self.due(now)
+        if not self._enter(now) and (refusal is None or refusal.code is not RefusalCode.DEAD):
+            if kind == "refused":
+                self.stall.process_gone(address)
+            self.stall.hold(partial(self._dial_failed, address, kind, detail, refusal))
+            return
+        self._dial_failed(address, kind, detail, refusal)
+
+    def _dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None) -> None:
+        self.membership.dial_failed(address, kind, detail, refusal, self.now)
+        self.due(self.now)
 
     def refused(self, refusal: Refusal, now: float) -> None:
         """A node that dialed this one would not have a link with it, and says why."""
-        self.now = now
+        self._enter(now)
         self.membership.refused("", refusal, now)
         self.due(now)
 
@@ -292,6 +350,16 @@ class Machine:
         """This node is part of the cluster: say so, and say what it has."""
         self.membership.say_status()
         self.members_changed()
+        self.lookup.resolve_all()
+
+    def lease_gained(self) -> None:
+        """This node may act again: answers that waited for it go out, and look-ups go on."""
+        self.log("info", "lease.gained", members=self.membership.size)
+        self.members_changed()
+        for key in list(self.replication.waiting):
+            copy = self.copies.get(key)
+            if copy is not None and copy.role is Role.PRIMARY:
+                self.replication.maintain(copy)
         self.lookup.resolve_all()
 
     def standing_changed(self, life: Life) -> None:
@@ -328,14 +396,12 @@ class Machine:
         self.ledgers.clear()
         self._owing.clear()
         self.emit(NewLife(life))
+        self.lease.forget()
         self.membership.forget_links(self.now)
         self.members_changed()
+        self.stall.life_began()
 
     # --- messages -------------------------------------------------------------------------------------
-
-    def _on_vote(self, _voter: Life, vote: m.Vote) -> None:
-        if vote.life.name != self.life.name:
-            self.membership.bury(vote.life, "another member has evidence", certain=vote.certain)
 
     def _numbered(self, life: Life, message: Any, handle: Callable[[Life, Any], m.Message | None]) -> None:
         """A PUT or PATCH: applied, or refused with a reason that stands before any later ack."""
@@ -379,7 +445,7 @@ class Machine:
         )
         self.send((life,), last)
 
-    def _on_snapshot(self, snapshot: m.Snapshot) -> None:
+    def _on_snapshot(self, giver: Life, snapshot: m.Snapshot) -> None:
         for key, location in snapshot.locations:
             self.merge_location(key, location)
         if snapshot.last:
@@ -388,38 +454,45 @@ class Machine:
                     self.membership.bury(life, "known to the cluster", certain=True)
             for acquaintance in snapshot.roster:
                 self.membership.learn(acquaintance.life, acquaintance.cluster, self.now)
-            self.membership.snapshot_received()
+            self.membership.joining.snapshot_received(giver)
 
     # --- the application: see `operations` ---------------------------------------------------------------
 
     def try_open(self, key: Key, now: float) -> Checkout | None:
         """The session, if this node is its primary and nothing stands in the way."""
-        self.now = now
-        return self.operations.try_open(key)
+        return self.operations.try_open(key) if self._enter(now) else None
 
     def open(self, operation: int, key: Key, now: float, *, may_refer: bool) -> None:
         """Get hold of a session; resolved with a `Checkout`, `Elsewhere`, None (no such session) or an error."""
-        self.now = now
-        self.operations.open(operation, key, may_refer=may_refer)
+        if self._enter(now):
+            self.operations.open(operation, key, may_refer=may_refer)
+        else:
+            self.stall.hold(partial(self.operations.open, operation, key, may_refer=may_refer))
 
     def create(self, operation: int, key: Key, changes: Changes, now: float) -> None:
         """Make a session with its first write; resolved with `Committed` or an error."""
-        self.now = now
-        self.operations.create(operation, key, changes)
+        if self._enter(now):
+            self.operations.create(operation, key, changes)
+        else:
+            self.stall.hold(partial(self.operations.create, operation, key, changes))
 
     def commit(self, operation: int, key: Key, changes: Changes, if_version: int | None, now: float) -> None:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
-        self.now = now
-        self.operations.commit(operation, key, changes, if_version)
+        if self._enter(now):
+            self.operations.commit(operation, key, changes, if_version)
+        else:
+            self.stall.hold(partial(self.operations.commit, operation, key, changes, if_version))
 
     def invalidate(self, operation: int, key: Key, now: float) -> None:
         """End a session for good; resolved with None or an error."""
-        self.now = now
-        self.operations.invalidate(operation, key)
+        if self._enter(now):
+            self.operations.invalidate(operation, key)
+        else:
+            self.stall.hold(partial(self.operations.invalidate, operation, key))
 
-    def is_settled(self, key: Key) -> bool:
+    def is_settled(self, key: Key, now: float) -> bool:
         """Whether all that this node shows of a session has been applied by the whole list."""
-        return self.operations.is_settled(key)
+        return self._enter(now) and self.operations.is_settled(key)
 
     # --- leaving --------------------------------------------------------------------------------------
 
@@ -458,14 +531,21 @@ class Machine:
         self.left = True
         self.announcements.flush()
         self.replication.flush_touches()
-        self.send(self.membership.linked(), m.Leave())
+        self.send(self.membership.linked(), m.Leave(self.life))
 
     # --- views ----------------------------------------------------------------------------------------
+
+    @property
+    def may_act(self) -> bool:
+        """Whether this node may serve: it knows enough, a quorum stands behind it, it has not just stood still."""
+        return self.membership.joined and self.lease.is_held() and not self.stall.is_active
 
     @property
     def state(self) -> MemberState:
         if not self.membership.joined:
             return MemberState.JOINING
+        if not self.may_act:
+            return MemberState.SUSPECT
         return MemberState.DRAINING if self.draining else MemberState.ALIVE
 
     @property

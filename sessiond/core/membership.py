@@ -1,22 +1,25 @@
-"""Who is in the cluster: members, their lives, evidence of death, joining. `admission` guards the door.
+"""Who is in the cluster: members, their lives, links, evidence of death and what it comes to.
 
 Every node keeps a link to every other one and sends a heartbeat on each. Evidence that a life has ended,
 strongest first: LEAVE; another life at the same name; a link that ended and could not be made again; silence
-for `silence_timeout_s`. One node's evidence counts for all (quorum `any`). A life found dead stays dead: this
-node refuses it from then on, and who was accused in error comes back with a higher incarnation.
+for `silence_timeout_s`. Evidence is a vote (`ballots`); a voter refuses the accused from then on, and who was
+accused in error comes back with a higher incarnation. Votes of a quorum end the life, for good.
 
-What a death means for sessions is not decided here: `Machine.life_ended` is told.
+`admission` guards the door, `joining` says when this node serves, `lease` whether it may act. What a death means
+for sessions is not decided here: `Machine.life_ended` is told.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sessiond.contract.cluster_view import MemberState, MemberView
+from sessiond.contract.cluster_view import MemberView
 from sessiond.contract.placement import Candidate
 from sessiond.core import messages as m
+from sessiond.core.ballots import Ballots, CastVote
 from sessiond.core.dialing import Dialer
 from sessiond.core.effects import DropLink, JoinRefusedForGood
 from sessiond.core.identity import Identity, Refusal, RefusalCode
+from sessiond.core.joining import Joining
+from sessiond.core.members import Member
 from sessiond.core.options import DEAD_SHOWN_S
 from sessiond.core.types import Life
 
@@ -26,41 +29,8 @@ if TYPE_CHECKING:
 UNREACHABLE = frozenset({"refused", "timeout", "unreachable", "name"})
 """Outcomes of a dial that say: nobody is there. A handshake that gets no answer says only: silent."""
 
-SNAPSHOT_WAIT_S = 2.0
-"""A member asked for its directory gets so long before another one is asked."""
-
-
-@dataclass(slots=True)
-class Member:
-    """Another node, in its newest life that is known here."""
-
-    life: Life
-    address: str
-    heard_at: float
-    identity: Identity | None = None
-    """What it said in its handshake; None while it is known by hearsay only."""
-
-    linked: bool = False
-    dead_at: float | None = None
-    left: bool = False
-    suspected: bool = False
-    status: m.Status | None = None
-
-    @property
-    def is_alive(self) -> bool:
-        return self.dead_at is None
-
-    @property
-    def state(self) -> MemberState:
-        if self.left:
-            return MemberState.LEFT
-        if self.dead_at is not None:
-            return MemberState.DEAD
-        if self.suspected:
-            return MemberState.SUSPECT
-        if self.status is None or not self.status.joined:
-            return MemberState.JOINING
-        return MemberState.DRAINING if self.status.draining else MemberState.ALIVE
+RIPE_FACTOR = 1.05
+"""A vote counts after the time of a lease and this much more: clocks drift by a percent at most."""
 
 
 class Membership:
@@ -68,18 +38,32 @@ class Membership:
 
     def __init__(self, machine: "Machine", seeds: tuple[str, ...]) -> None:
         self._machine = machine
+        self._by_majority = machine.options.quorum == "majority"
         self.members: dict[str, Member] = {}
-        self.joined = False
+        self.joining = Joining(machine, seeds)
+        self.ballots = Ballots(machine.options.lease_s * RIPE_FACTOR if self._by_majority else 0.0)
         self._dead_through: dict[str, int] = {}
         self._seeds = seeds
-        self._seeds_answered: set[str] = set()
         self._own_addresses: set[str] = set()
         self._dialer = Dialer(machine.emit, machine.options.reconnect_backoff_max_s)
         self._next_heartbeat = 0.0
-        self._last_tick = 0.0
-        self._snapshot_asked_at: float | None = None
 
     # --- what others ask ----------------------------------------------------------------------------
+
+    @property
+    def joined(self) -> bool:
+        """Whether this node knows enough to serve."""
+        return self.joining.joined
+
+    @property
+    def size(self) -> int:
+        """How many members the cluster counts, dead ones too."""
+        return self.joining.size
+
+    @property
+    def quorum(self) -> int:
+        """Votes that it takes to end a life."""
+        return self.size // 2 + 1 if self._by_majority else 1
 
     def is_dead(self, life: Life) -> bool:
         """Whether this life has ended, as far as is known here. A life never heard of has not."""
@@ -102,8 +86,23 @@ class Membership:
         """The highest incarnation of a name that is known to be over; 0 for none."""
         return self._dead_through.get(name, 0)
 
+    def refuses(self, life: Life) -> bool:
+        """Whether this node has nothing to do with a life any more: it is over, or accused here."""
+        return self.is_dead(life) or self.ballots.has_cast(life, self._machine.life.name)
+
+    def unaccounted(self) -> list[str]:
+        """Members of which it is not known what they hold: neither here to be asked, nor certainly gone."""
+        if not self._by_majority:
+            return []
+        silent = [
+            name
+            for name, member in self.members.items()
+            if not member.is_alive and not member.left and not self.ballots.is_certain(member.life)
+        ]
+        return silent + sorted(self.joining.names - self.members.keys() - {self._machine.life.name})
+
     def alive(self) -> list[Life]:
-        """Every other life that is not known to be dead, linked or not."""
+        """Every other life that this node deals with, linked or not."""
         return [member.life for member in self.members.values() if member.is_alive]
 
     def linked(self) -> tuple[Life, ...]:
@@ -138,24 +137,7 @@ class Membership:
 
     def views(self) -> list[MemberView]:
         """The other members as rows of the cluster view."""
-        rows = []
-        for name, member in self.members.items():
-            identity, status = member.identity, member.status if member.is_alive else None
-            rows.append(
-                MemberView(
-                    name=name,
-                    incarnation=member.life.incarnation,
-                    state=member.state,
-                    http=identity.http if identity else "",
-                    cluster=member.address,
-                    api=identity.api if identity else "",
-                    zone=identity.zone if identity else "",
-                    primaries=status.primaries if status else None,
-                    backups=status.backups if status else None,
-                    unprotected=status.unprotected if status else None,
-                )
-            )
-        return rows
+        return [member.row() for member in self.members.values()]
 
     def roster(self) -> tuple[m.Acquaintance, ...]:
         return tuple(
@@ -168,29 +150,42 @@ class Membership:
     # --- time ---------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        self._last_tick = now
         self._next_heartbeat = now
         for seed in self._seeds:
             self._dialer.want(seed, now)
-        self._settle_join(now)
+        self.joining.settle(now)
 
     def next_deadline(self) -> float:
-        dial_at = self._dialer.next_deadline()
-        return self._next_heartbeat if dial_at is None else min(self._next_heartbeat, dial_at)
+        ripe_at = self.ballots.next_ripe(self.quorum, self._machine.now)
+        times = (self._next_heartbeat, self._dialer.next_deadline(), ripe_at)
+        return min(at for at in times if at is not None)
 
     def tick(self, now: float) -> None:
-        options = self._machine.options
-        if now - self._last_tick > options.silence_timeout_s / 2:
-            # This node stood still (stopped, suspended, starved): the others' silence is its own.
-            self._machine.log("warning", "node.stood_still", seconds=round(now - self._last_tick, 3))
-            for member in self.members.values():
-                member.heard_at = now
-        self._last_tick = now
         if now >= self._next_heartbeat:
-            self._next_heartbeat = now + options.heartbeat_interval_s
+            self._next_heartbeat = now + self._machine.options.heartbeat_interval_s
             self._heartbeat(now)
+        for life in self.ballots.lives():
+            self._count(life, "a quorum has evidence")
         self._dialer.tick(now)
-        self._settle_join(now)
+        self.joining.settle(now)
+
+    def reach(self, life: Life) -> None:
+        """Make a link to this life again."""
+        member = self.members.get(life.name)
+        if member is not None and member.life == life and member.is_alive:
+            self._dialer.want(member.address, self._machine.now)
+
+    def next_dial(self) -> float | None:
+        return self._dialer.next_deadline()
+
+    def redial(self, now: float) -> None:
+        """Only make links: all that a node does which stood still and asks whether it still counts."""
+        self._dialer.tick(now)
+
+    def everybody_was_heard(self) -> None:
+        """This node stood still: the others' silence was its own."""
+        for member in self.members.values():
+            member.heard_at = self._machine.now
 
     def say_status(self) -> None:
         """Tell everybody at once that something about this node has changed."""
@@ -201,14 +196,14 @@ class Membership:
         options = self._machine.options
         for name, member in list(self.members.items()):
             if not member.is_alive:
-                if now - (member.dead_at or now) > DEAD_SHOWN_S:
+                if now - (member.dead_at or now) > DEAD_SHOWN_S and not self._by_majority:
                     del self.members[name]
                     self._dialer.forget(member.address, unless=self._seeds)
                     self._machine.members_changed()
                 continue
             silent_s = now - member.heard_at
             if silent_s > options.silence_timeout_s:
-                self.bury(member.life, f"silent for {silent_s:.1f} s", certain=False)
+                self.accuse(member.life, f"silent for {silent_s:.1f} s", certain=False)
             elif (silent_s > options.silence_timeout_s / 2) != member.suspected:
                 member.suspected = not member.suspected
                 self._machine.log("info", "peer.suspected" if member.suspected else "peer.heard", peer=name)
@@ -219,7 +214,7 @@ class Membership:
     def heard(self, life: Life, now: float) -> bool:
         """Note a sign of life; False if this life is refused, because it is over."""
         member = self.members.get(life.name)
-        if member is None or member.life != life or member.dead_at is not None:
+        if member is None or member.life != life or not member.is_alive:
             return False
         member.heard_at = now
         return True
@@ -231,19 +226,22 @@ class Membership:
         member.identity = identity
         member.address = identity.cluster
         member.linked = True
+        member.hung_up = False
         member.heard_at = now
         self._dialer.reached(identity.cluster)
-        for seed in self._seeds:
-            if seed == identity.cluster:
-                self._seeds_answered.add(seed)
+        self.joining.seed_answered(identity.cluster)
+        if self._by_majority:
+            self._machine.send(
+                (identity.life,), m.Roll(tuple(sorted(self.joining.names)), self._all_votes(now))
+            )
         self._machine.send((identity.life,), m.Heartbeat(self._machine.status()))
         self._machine.members_changed()
-        self._settle_join(now)
+        self.joining.settle(now)
 
     def dialed(self, address: str) -> None:
         """A dial to this address made a link, whatever address the life itself gives."""
         self._dialer.reached(address)
-        self._seeds_answered.add(address)
+        self.joining.seed_answered(address)
 
     def link_closed(self, life: Life, now: float) -> None:
         """The link ended; the next attempt to reach the life tells whether the life did."""
@@ -251,6 +249,7 @@ class Membership:
         if member is None or member.life != life:
             return
         member.linked = False
+        member.hung_up = True
         if member.is_alive:
             self._dialer.want(member.address, now)
         self._machine.members_changed()
@@ -258,15 +257,17 @@ class Membership:
     def dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None, now: float) -> None:
         """Nobody answered at `address`, or somebody answered no. `kind` is one of `net.hub`'s."""
         if refusal is None or not refusal.code.is_final:
-            self._seeds_answered.add(address)  # who is refused for good ends, and starts no cluster
+            self.joining.seed_answered(address)  # who is refused for good ends, and starts no cluster
         self._dialer.failed(address, now)
         if refusal is not None:
             self.refused(address, refusal, now)
         elif kind in UNREACHABLE:
             for member in list(self.members.values()):
                 if member.address == address and member.is_alive and not member.linked:
-                    self.bury(member.life, f"link ended and reconnect failed: {detail}", certain=True)
-        self._settle_join(now)
+                    # Only a process that has ended both hangs up and listens no more; the rest may be the network's.
+                    certain = kind == "refused" and member.hung_up
+                    self.accuse(member.life, f"link ended and reconnect failed: {detail}", certain=certain)
+        self.joining.settle(now)
 
     def refused(self, address: str, refusal: Refusal, now: float) -> None:
         """The node at `address` (empty: unknown) will have no link with this one."""
@@ -277,7 +278,7 @@ class Membership:
         elif refusal.code is RefusalCode.REDUNDANT:
             self._dialer.reached(address)
         elif refusal.code is RefusalCode.DEAD:
-            machine.rejoin(refusal.incarnation_floor, f"declared dead by the node at {address}")
+            self._told_dead(address, refusal)
         elif refusal.code is RefusalCode.DUPLICATE_NAME and self.joined:
             machine.log(
                 "warning", "join.duplicate_name", address=address, detail="a newcomer has this node's name"
@@ -297,6 +298,28 @@ class Membership:
             if member.is_alive:
                 self._dialer.want(member.address, now)
 
+    def _told_dead(self, address: str, refusal: Refusal) -> None:
+        """Somebody takes this life for dead. If that is mutual, the side that sees fewer members yields."""
+        machine = self._machine
+        accused = [
+            mb for mb in self.members.values() if mb.address == address and not (mb.is_alive or mb.left)
+        ]
+        if accused and not self._by_majority:
+            # Of two that see equally many, the higher name yields.
+            if (len(self.alive()) + 1, accused[0].life.name) > (refusal.members, machine.life.name):
+                return  # the other side dials too, and yields
+            self._take_back()
+        machine.rejoin(refusal.incarnation_floor, f"declared dead by the node at {address or 'a member'}")
+
+    def _take_back(self) -> None:
+        """Forget whom this node has found dead, so that two sides of a partition can meet again."""
+        self.ballots.forget()
+        for member in self.members.values():
+            if member.dead_at is not None and not member.left:
+                member.dead_at, member.accused, member.suspected = None, False, False
+                member.heard_at = self._machine.now
+                self._dead_through[member.life.name] = member.life.incarnation - 1
+
     # --- lives and deaths ---------------------------------------------------------------------------
 
     def learn(self, life: Life, address: str, now: float) -> None:
@@ -306,32 +329,88 @@ class Membership:
         member = self.members.get(life.name)
         if member is not None and member.life.incarnation >= life.incarnation:
             return
-        self.members[life.name] = Member(life, address, heard_at=now)
+        self.joining.names.add(life.name)
+        accused = self.ballots.has_cast(life, self._machine.life.name)
+        self.members[life.name] = Member(life, address, heard_at=now, accused=accused)
         self._dialer.want(address, now)
-        if member is not None and member.is_alive:
+        if member is not None and member.dead_at is None:
             self._ended(member, "it came back in another life", certain=True)
         self._machine.log("info", "peer.met", peer=life.name, incarnation=life.incarnation, address=address)
         self._machine.members_changed()
 
+    def accuse(self, life: Life, why: str, *, certain: bool) -> None:
+        """There is evidence that this life has ended: vote, refuse it from now on, and tell everybody.
+
+        Under `majority` only who holds the lease votes: else the two sides of a partition bury each other.
+        """
+        machine = self._machine
+        if self.refuses(life) or not machine.lease.is_held():
+            return
+        vote = CastVote(life, machine.life.name, machine.now, certain)
+        self.ballots.cast(vote)
+        member = self.members.get(life.name)
+        if member is not None and member.life == life:
+            member.accused = True
+            member.linked = False
+            machine.emit(DropLink(life, why))
+            machine.lease.life_ended(life)
+            if self._by_majority:
+                machine.log("warning", "peer.accused", peer=life.name, why=why, certain=certain)
+        machine.send(self.linked(), self._message(vote, machine.now))
+        self._count(life, why)
+
+    def on_vote(self, vote: m.Vote, now: float) -> None:
+        """Somebody has evidence. What it says of this node itself, the next handshake will tell."""
+        if vote.life.name == self._machine.life.name or self.is_dead(vote.life):
+            return
+        cast = CastVote(vote.life, vote.voter, now - vote.age_s, vote.certain)
+        if self.ballots.cast(cast):
+            self._machine.send(
+                self.linked(), self._message(cast, now)
+            )  # who has no link to the voter hears it too
+            self._count(vote.life, f"{vote.voter} has evidence")
+
+    def on_roll(self, roll: m.Roll, now: float) -> None:
+        self.joining.names.update(roll.names)
+        for vote in roll.votes:
+            self.on_vote(vote, now)
+
+    def on_leave(self, life: Life) -> None:
+        """A life has ended in order: everybody is to know, even who has no link to it."""
+        if life.name != self._machine.life.name and not self.is_dead(life):
+            self.joining.names.discard(life.name)
+            self.bury(life, "it said so", certain=True, left=True)
+            self._machine.send(self.linked(), m.Leave(life))
+
+    def _count(self, life: Life, why: str) -> None:
+        if not self.is_dead(life) and self.ballots.counts(life, self.quorum, self._machine.now):
+            self.bury(life, why, certain=self.ballots.is_certain(life))
+
+    def _message(self, vote: CastVote, now: float) -> m.Vote:
+        return m.Vote(vote.life, vote.voter, max(0.0, now - vote.at), vote.certain)
+
+    def _all_votes(self, now: float) -> tuple[m.Vote, ...]:
+        return tuple(self._message(vote, now) for vote in self.ballots.all())
+
     def bury(self, life: Life, why: str, *, certain: bool, left: bool = False) -> None:
-        """There is evidence that this life has ended: refuse it from now on and tell everybody."""
+        """This life is over."""
         if life.incarnation <= self._dead_through.get(life.name, 0):
             return
         self._dead_through[life.name] = life.incarnation
         member = self.members.get(life.name)
-        if member is not None and member.life.incarnation <= life.incarnation and member.is_alive:
+        if member is not None and member.life.incarnation <= life.incarnation and member.dead_at is None:
             member.dead_at = self._machine.now
             member.left = left
             self._ended(member, why, certain=certain)
-        if not left:
-            self._machine.send(self.linked(), m.Vote(life, certain))
 
     def _ended(self, member: Member, why: str, *, certain: bool) -> None:
         machine = self._machine
         name = member.life.name
         self._dead_through[name] = max(self._dead_through.get(name, 0), member.life.incarnation)
+        if not member.accused:
+            machine.emit(DropLink(member.life, why))
         member.linked = False
-        machine.emit(DropLink(member.life, why))
+        machine.lease.life_ended(member.life)
         machine.log(
             "info" if member.left else "warning",
             "peer.left" if member.left else "peer.dead",
@@ -365,36 +444,4 @@ class Membership:
         if self.joined and status.joined and (before is None or not before.joined):
             # Each may have met nodes that the other has not: two clusters may have started apart.
             self._machine.send((life,), m.Snapshot((), last=True, roster=self.roster(), dead=()))
-        self._settle_join(now)
-
-    def snapshot_received(self) -> None:
-        """A member's directory has been loaded: this node knows enough to serve."""
-        if not self.joined:
-            self._join("took the directory of a member")
-
-    def _settle_join(self, now: float) -> None:
-        """Join a cluster that exists; with nobody to join, be the first of one.
-
-        Of several fresh nodes that see only each other, the one with the lowest name goes first: they must
-        not wait for each other.
-        """
-        if self.joined:
-            return
-        peers = [member for member in self.members.values() if member.linked and member.is_alive]
-        ready = [peer for peer in peers if peer.status is not None and peer.status.joined]
-        if ready:
-            if self._snapshot_asked_at is None or now - self._snapshot_asked_at > SNAPSHOT_WAIT_S:
-                self._snapshot_asked_at = now
-                self._machine.send((self._machine.rng.choice(ready).life,), m.SnapshotRequest())
-            return
-        if any(peer.status is None for peer in peers) or not self._seeds_answered.issuperset(self._seeds):
-            return
-        if any(member.is_alive and not member.linked for member in self.members.values()):
-            return
-        if all(peer.life.name > self._machine.life.name for peer in peers):
-            self._join("nobody to join: first of its cluster")
-
-    def _join(self, how: str) -> None:
-        self.joined = True
-        self._machine.log("info", "node.joined", how=how, members=len(self.members) + 1)
-        self._machine.joined()
+        self.joining.settle(now)

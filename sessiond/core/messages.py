@@ -38,14 +38,51 @@ class Pong(NamedTuple):
 
 
 class Vote(NamedTuple):
-    """The sender has evidence that `life` is dead. `certain`: more than silence."""
+    """`voter`, the sender or somebody it has heard, has evidence since `age_s` that `life` is dead.
+
+    `certain`: more than silence; the process, and what it held, is gone.
+    """
 
     life: Life
+    voter: str
+    age_s: float
     certain: bool
 
 
 class Leave(NamedTuple):
-    """The sender has handed everything over and ends."""
+    """`life`, the sender or somebody it has heard, has handed everything over and ends."""
+
+    life: Life
+
+
+class Roll(NamedTuple):
+    """For a member that is met: whom the cluster counts (dead ones too), and all votes, which it may have missed."""
+
+    names: tuple[str, ...]
+    votes: tuple[Vote, ...]
+
+
+class LeaseAsk(NamedTuple):
+    """Under `majority`: do I count with you? Answered by who does not take the sender for dead."""
+
+    round: int
+
+
+class LeaseAnswer(NamedTuple):
+    """Yes. `size`: how many members the sender counts."""
+
+    round: int
+    size: int
+
+
+class StandingAsk(NamedTuple):
+    """I stood still: does this life of mine still count?"""
+
+
+class StandingAnswer(NamedTuple):
+    """`counts`: I do not take you for dead. False as well if I stood still myself and cannot say."""
+
+    counts: bool
 
 
 class Acquaintance(NamedTuple):
@@ -283,6 +320,11 @@ Message = (
     | Pong
     | Vote
     | Leave
+    | Roll
+    | LeaseAsk
+    | LeaseAnswer
+    | StandingAsk
+    | StandingAnswer
     | SnapshotRequest
     | Snapshot
     | Locations

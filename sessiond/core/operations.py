@@ -41,10 +41,8 @@ class Operations:
     def open(self, operation: int, key: Key, *, may_refer: bool) -> None:
         """Get hold of a session; resolved with a `Checkout`, `Elsewhere`, None (no such session) or an error."""
         machine = self._machine
-        if not machine.membership.joined:
-            machine.emit(
-                Resolve(operation, Unavailable("this node is still joining the cluster; nothing was changed"))
-            )
+        if not machine.may_act:
+            machine.emit(Resolve(operation, self._outvoted()))
             return
         copy = machine.copies.get(key)
         if copy is not None and self.admits(copy):
@@ -71,7 +69,7 @@ class Operations:
     def admits(self, copy: Copy) -> bool:
         """Whether a request may have this copy now; ends it if its time is over."""
         machine = self._machine
-        if copy.role is not Role.PRIMARY or copy.tombstone:
+        if copy.role is not Role.PRIMARY or copy.tombstone or not machine.lease.is_held():
             return False
         leads = copy.leads
         if leads.handoff is not None and machine.now >= leads.handoff.freeze_at:
@@ -108,6 +106,7 @@ class Operations:
         return (
             copy is not None
             and copy.role is Role.PRIMARY
+            and machine.lease.is_held()
             and not copy.tombstone
             and bool(copy.backups)
             and not self.is_frozen(copy)
@@ -117,10 +116,9 @@ class Operations:
     def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None]) -> None:
         """Make a session with its first write; resolved with `Committed` or an error."""
         machine = self._machine
-        if not machine.membership.joined or machine.left:
+        if not machine.may_act or machine.left:
             # While the node drains it finishes what it has begun: new visitors are refused before they get here.
-            reason = "this node is not part of the cluster; nothing was written: try another node"
-            machine.emit(Resolve(operation, Unavailable(reason)))
+            machine.emit(Resolve(operation, self._outvoted()))
             return
         refusal = self.limits_refusal(None, changes)
         if refusal is not None:
@@ -146,6 +144,9 @@ class Operations:
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, changes, if_version, invalidate=False)
+            return
+        if not machine.lease.is_held():
+            machine.emit(Resolve(operation, self._outvoted()))
             return
         if copy.tombstone:
             # "Gone" is said when every backup has the end of it: a successor may never have heard of it.
@@ -178,12 +179,27 @@ class Operations:
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, {}, None, invalidate=True)
+        elif not machine.lease.is_held():
+            machine.emit(Resolve(operation, self._outvoted()))
         elif copy.tombstone:
             machine.replication.answer_when_applied(copy, Pending(operation, 0, tombstone=True))
         else:
             machine.stats.invalidated += 1
             machine.replication.begin_tombstone(copy, Pending(operation, 0))
         machine.due(machine.now + machine.options.ack_timeout_s)
+
+    def _outvoted(self) -> Unavailable:
+        """Why this node may not act."""
+        membership = self._machine.membership
+        if not membership.joined:
+            return Unavailable("this node is still joining the cluster; nothing was changed")
+        if self._machine.left:
+            return Unavailable("this node has left the cluster; nothing was changed: try another node")
+        reached = len(membership.linked()) + 1
+        return Unavailable(
+            f"this node has links to {reached} of {membership.size} members, itself included, and no majority "
+            "answers it; nothing was changed: try another node"
+        )
 
     def _is_moving(self, copy: Copy) -> bool:
         """Whether a handoff is at its end, when nobody can take a write."""

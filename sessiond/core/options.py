@@ -37,6 +37,9 @@ DEAD_SHOWN_S = 600.0
 class Options:
     """Numbers of one node's core. Durations in seconds, sizes in bytes; fields named as in `Settings`."""
 
+    quorum: str = "any"
+    expect: int = 0
+    lease_s: float = 1.0
     copies: int = 1
     ack: str = "sync"
     ack_timeout_s: float = 0.3

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 UNKNOWN = "this node lost the session to another one meanwhile: the write may or may not have been applied"
 
 
+OUTVOTED = "no majority answers this node any more: the write may or may not have been applied"
+
+
 class Replication:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
@@ -147,7 +150,7 @@ class Replication:
         machine = self._machine
         now, wanted = machine.now, machine.options.copies
         leads = copy.leads
-        changed = self._drop_dead(copy)
+        changed = machine.lease.is_held() and self._drop_dead(copy)
         for follower in leads.followers.values():
             if follower.acked >= copy.version:
                 follower.slow = False
@@ -254,6 +257,8 @@ class Replication:
         leads = copy.leads
         pending = leads.pending
         followers = leads.followers
+        if not machine.lease.is_held():
+            return  # others may act in a higher term already: what is shown here could be old by now
         while pending:
             version = pending[0].version
             for life, follower in followers.items():
@@ -316,11 +321,22 @@ class Replication:
         self.repairing.pop(copy.key, None)
         self.unprotected.discard(copy.key)
         for pending in leads.pending if leads is not None else ():
-            if pending.forwarded is not None:
-                life, write_id = pending.forwarded
-                self._machine.send((life,), m.ForwardResult(write_id, "unknown", 0, False, UNKNOWN))
-            elif pending.operation is not None:
-                self._machine.emit(Resolve(pending.operation, Unavailable(UNKNOWN)))
+            self._answer_unknown(pending, UNKNOWN)
+
+    def give_up_waiting(self) -> None:
+        """A majority has been out of reach for a while: nobody waits for it any longer, the writes stay."""
+        for key in list(self.waiting):
+            copy = self._machine.copies.get(key)
+            for pending in copy.leads.pending if copy is not None and copy.leadership is not None else ():
+                self._answer_unknown(pending, OUTVOTED)
+                pending.operation, pending.forwarded = None, None
+
+    def _answer_unknown(self, pending: Pending, why: str) -> None:
+        if pending.forwarded is not None:
+            life, write_id = pending.forwarded
+            self._machine.send((life,), m.ForwardResult(write_id, "unknown", 0, False, why))
+        elif pending.operation is not None:
+            self._machine.emit(Resolve(pending.operation, Unavailable(why)))
 
     # --- the primary: what backups say ----------------------------------------------------------------
 

@@ -29,4 +29,5 @@ class Stats:
     invalidated: int = _counter("Sessions ended by the application.")
     lookups: int = _counter("Rounds of asking every member for a session.")
     deaths: int = _counter("Members found dead.")
+    stalls: int = _counter("Times this node stood still for longer than a lease.")
     rejoins: int = _counter("Times this node was declared dead while it lived, and came back.")

@@ -53,6 +53,8 @@ class Takeover:
                 machine.lookup.resolve(key)
             hint = location if copy is None else None
             machine.send((life,), m.Refer(key, hint, empty=True, round=claim.round))
+        elif not machine.lease.is_held():
+            pass  # who may not act may not say who may; the asker asks again
         elif copy.role is Role.PRIMARY:
             if not copy.tombstone and copy.leads.handoff is None:
                 self.hand_off(copy, asker)
@@ -166,7 +168,7 @@ class Takeover:
                 waits = True
                 if machine.now - follower.sent_at > machine.options.ack_timeout_s:
                     machine.replication.send_copy(copy, life)
-        if waits:
+        if waits or not machine.lease.is_held():
             return
         self.granting.pop(copy.key, None)
         if grant.to == machine.life:
@@ -261,7 +263,7 @@ class Takeover:
                 del copy.leads.followers[life]
                 self.continue_grant(copy)
             return
-        if copy.role is not Role.PRIMARY or copy.tombstone:
+        if copy.role is not Role.PRIMARY or copy.tombstone or not machine.lease.is_held():
             return
         leads = copy.leads
         if (life in leads.followers and offer.term == copy.term) or any(

@@ -124,6 +124,9 @@ class Upkeep:
         machine = self._machine
         replication = machine.replication
         timeout_s = machine.options.ack_timeout_s
+        if machine.lease.lost_for_s > machine.options.lease_s:
+            replication.give_up_waiting()
+            machine.lookup.give_up_waiting()
         for key in [key for key, since in replication.waiting.items() if now - since > timeout_s]:
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:

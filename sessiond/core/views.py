@@ -27,7 +27,7 @@ def cluster_view(machine: "Machine") -> ClusterView:
         unprotected=machine.unprotected,
     )
     rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
-    return ClusterView(identity.cluster_name, identity.life.name, "any", tuple(rows))
+    return ClusterView(identity.cluster_name, identity.life.name, machine.options.quorum, tuple(rows))
 
 
 def locate(machine: "Machine", key: Key) -> Whereabouts | None:

@@ -118,6 +118,7 @@ def encode(message: Message) -> bytes:
                 "code": str(refusal.code),
                 "detail": _shortened(refusal.detail),
                 "floor": refusal.incarnation_floor,
+                "members": refusal.members,
             }
         case Sealed(body, tag):
             fields = {"kind": "sealed", "body": body, "tag": tag}
@@ -226,7 +227,8 @@ def _read_refused(fields: _Fields, _cluster_name: str) -> Refused:
         code = RefusalCode(fields.text("code"))
     except ValueError as error:
         raise Malformed("the refusal has a code that this version does not know") from error
-    return Refused(Refusal(code, fields.text("detail"), fields.integer("floor")))
+    detail, floor, members = fields.text("detail"), fields.integer("floor"), fields.integer("members")
+    return Refused(Refusal(code, detail, floor, members))
 
 
 _READERS: dict[str, Callable[[_Fields, str], Message]] = {

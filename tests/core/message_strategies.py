@@ -35,14 +35,20 @@ copies = st.builds(
 )
 statuses = st.builds(m.Status, st.booleans(), st.booleans(), st.booleans(), uints, uints, uints)
 held = st.builds(m.Held, st.sampled_from("PBQ"), terms, uints, life_lists, stamps)
+votes = st.builds(m.Vote, lives, names, seconds, st.booleans())
 acquaintances = st.builds(m.Acquaintance, lives, texts)
 
 FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
     m.Heartbeat: (statuses,),
     m.Ping: (uints,),
     m.Pong: (uints,),
-    m.Vote: (lives, st.booleans()),
-    m.Leave: (),
+    m.Vote: (lives, names, seconds, st.booleans()),
+    m.Leave: (lives,),
+    m.Roll: (st.lists(names, max_size=3).map(tuple), st.lists(votes, max_size=3).map(tuple)),
+    m.LeaseAsk: (uints,),
+    m.LeaseAnswer: (uints, uints),
+    m.StandingAsk: (),
+    m.StandingAnswer: (st.booleans(),),
     m.SnapshotRequest: (),
     m.Snapshot: (entries, st.booleans(), st.lists(acquaintances, max_size=3).map(tuple), life_lists),
     m.Locations: (entries,),

@@ -163,11 +163,11 @@ def test_the_wrong_type_in_a_field_is_a_codec_error_or_still_a_message(kind):
         (m.Ack(1), (1,), -1),
         (m.Ack(1), (1,), 2**63),
         (m.Ack(1), (1,), 1.0),
-        (m.Vote(LIFE, True), (2,), 1),
-        (m.Vote(LIFE, True), (1, 0), "no.dots"),
-        (m.Vote(LIFE, True), (1, 0), ""),
-        (m.Vote(LIFE, True), (1, 0), b"node1"),
-        (m.Vote(LIFE, True), (1,), ["node1"]),
+        (m.Vote(LIFE, "node2", 0.5, True), (4,), 1),
+        (m.Vote(LIFE, "node2", 0.5, True), (1, 0), "no.dots"),
+        (m.Vote(LIFE, "node2", 0.5, True), (1, 0), ""),
+        (m.Vote(LIFE, "node2", 0.5, True), (1, 0), b"node1"),
+        (m.Vote(LIFE, "node2", 0.5, True), (1,), ["node1"]),
         (m.OfferOk(KEY), (1,), KEY[:15]),
         (m.OfferOk(KEY), (1,), KEY + b"k"),
         (m.OfferOk(KEY), (1,), "k" * 16),
@@ -250,7 +250,7 @@ def test_arrays_and_maps_have_a_longest_length():
 
 
 def test_text_that_is_not_utf_8_is_refused():
-    frame = encode(m.Vote(LIFE, True)).replace(b"node1", b"\xff\xfeabc")
+    frame = encode(m.Vote(LIFE, "node2", 0.5, True)).replace(b"node1", b"\xff\xfeabc")
     with pytest.raises(CodecError):
         decode(frame)
 

@@ -38,7 +38,7 @@ def test_one_vote_is_enough_for_everybody(world):
     world.kill("node3")
     assert state(world, "node2", "node3") is MemberState.DEAD
     assert world.machine("node2").membership.is_dead(dead)
-    assert world.logged("node2", "peer.dead")[0]["why"] == "another member has evidence"
+    assert world.logged("node2", "peer.dead")[0]["why"] == "node1 has evidence"
 
 
 def test_silence_makes_suspect_then_dead(world):
@@ -145,13 +145,17 @@ def test_hearing_of_a_new_incarnation_ends_the_older_life_before_anybody_meets_i
 def test_what_a_dead_life_still_says_is_not_heard(world):
     life = world.machine("node3").life
     world.kill("node3")
-    world.machine("node1").receive(life, m.Vote(world.machine("node2").life, certain=True), world.now)
+    world.machine("node1").receive(
+        life, m.Vote(world.machine("node2").life, "node3", 0.0, certain=True), world.now
+    )
     assert state(world, "node1", "node2") is MemberState.ALIVE
 
 
 def test_nobody_believes_a_vote_about_itself(world):
     world.machine("node1").receive(
-        world.machine("node2").life, m.Vote(world.machine("node1").life, certain=True), world.now
+        world.machine("node2").life,
+        m.Vote(world.machine("node1").life, "node2", 0.0, certain=True),
+        world.now,
     )
     world.run(0.5)
     assert world.machine("node1").stats.rejoins == 0
@@ -163,7 +167,7 @@ def test_a_vote_on_a_life_that_is_not_yet_known_here_ends_the_older_ones_too(wor
     first = world.machine("node3").life
     second = Life("node3", first.incarnation + 1)
     machine = world.machine("node1")
-    machine.receive(world.machine("node2").life, m.Vote(second, certain=True), world.now)
+    machine.receive(world.machine("node2").life, m.Vote(second, "node2", 0.0, certain=True), world.now)
     assert machine.membership.is_dead(first)
     assert machine.membership.is_dead(second)
     assert first not in machine.membership.alive()  # or every look-up would wait for its answer, for ever

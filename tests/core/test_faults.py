@@ -19,6 +19,7 @@ FAST = Options(
     reprotect_delay_s=0.1,
     ack_timeout_s=0.06,
     silence_timeout_s=0.5,
+    lease_s=0.25,
     heartbeat_interval_s=0.06,
     handoff_wait_s=0.3,
     touch_interval_s=0.2,

@@ -4,7 +4,7 @@ import pytest
 
 from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
-from sessiond.core.membership import SNAPSHOT_WAIT_S
+from sessiond.core.joining import SNAPSHOT_WAIT_S
 from sessiond.core.options import SNAPSHOT_CHUNK, Options
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World

@@ -115,7 +115,7 @@ def test_dead_is_what_a_buried_life_is_told_with_the_floor(world):
     life = world.machine("node2").life
     machine.membership.bury(Life("node2", life.incarnation + 3), "test", certain=True)
     machine.admit(7, identity("node2", life.incarnation, b"x", "node2:7101"), world.now)
-    refusal = Refusal(RefusalCode.DEAD, f"{life} has been declared dead", life.incarnation + 3)
+    refusal = Refusal(RefusalCode.DEAD, f"{life} has been declared dead", life.incarnation + 3, members=1)
     assert Admission(7, refusal) in machine.take_effects()
 
 

@@ -105,12 +105,12 @@ def test_a_read_waits_for_the_versions_that_it_shows():
     assert isinstance(checkout, Checkout)
     assert checkout.read("n") == b"2"
     read = commit(world)
-    assert not world.machine("node1").is_settled(KEY)
+    assert not world.machine("node1").is_settled(KEY, world.now)
     assert world.outcome("node1", read) == "pending"
     world.let_go()
     assert world.outcome("node1", read) == Committed(2, protected=True)
     assert world.outcome("node1", write) == Committed(2, protected=True)
-    assert world.machine("node1").is_settled(KEY)
+    assert world.machine("node1").is_settled(KEY, world.now)
 
 
 def test_a_value_that_died_with_its_primary_was_shown_to_nobody(world):
@@ -127,18 +127,18 @@ def test_a_value_that_died_with_its_primary_was_shown_to_nobody(world):
 
 def test_a_read_that_shows_only_what_is_applied_is_answered_at_once(world):
     assert world.outcome("node1", commit(world)) == Committed(1, protected=True)
-    assert world.machine("node1").is_settled(KEY)
+    assert world.machine("node1").is_settled(KEY, world.now)
 
 
 def test_is_settled_is_said_of_no_session_that_is_elsewhere_unprotected_or_ending(world):
-    assert not world.machine(backup_of(world)).is_settled(KEY)
-    assert not world.machine("node1").is_settled(b"?" * 16)
+    assert not world.machine(backup_of(world)).is_settled(KEY, world.now)
+    assert not world.machine("node1").is_settled(b"?" * 16, world.now)
     world.machine("node1").copies[KEY].tombstone = True
-    assert not world.machine("node1").is_settled(KEY)
+    assert not world.machine("node1").is_settled(KEY, world.now)
     alone = World()
     alone.boot("node1")
     alone.create("node1")
-    assert not alone.machine("node1").is_settled(KEY)
+    assert not alone.machine("node1").is_settled(KEY, world.now)
 
 
 # --- the backup -------------------------------------------------------------------------------------------
