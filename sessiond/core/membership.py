@@ -356,6 +356,8 @@ class Membership:
             machine.lease.life_ended(life)
             if self._by_majority:
                 machine.log("warning", "peer.accused", peer=life.name, why=why, certain=certain)
+            # If it lives, the handshake tells it to come back in another life, even if nobody else accuses it.
+            self._dialer.want(member.address, machine.now)
         machine.send(self.linked(), self._message(vote, machine.now))
         self._count(life, why)
 

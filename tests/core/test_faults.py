@@ -39,6 +39,16 @@ PLANS = {
     "pauses": Plan(kinds=("pause", "pause", "kill", "restart"), options=FAST),
     "asynchronous acks": Plan(strict=False, unrest=0.01, options=replace(FAST, ack="async")),
     "partitions": Plan(strict=False, kinds=("part",), options=FAST),
+    "partitions, and a majority that rules": Plan(
+        nodes=3,
+        kinds=("part", "cut", "pause", "reset"),
+        options=replace(FAST, quorum="majority", expect=3),
+    ),
+    "five nodes under majority": Plan(
+        nodes=5,
+        kinds=("part", "cut", "kill", "restart", "pause"),
+        options=replace(FAST, quorum="majority", expect=5),
+    ),
 }
 SEEDS = 12
 
