@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 UNREACHABLE = frozenset({"refused", "timeout", "unreachable", "name"})
 """Outcomes of a dial that say: nobody is there. A handshake that gets no answer says only: silent."""
 
-SNAPSHOT_WAIT_S = 2.0
-"""A member asked for its directory gets so long before another one is asked."""
-
 
 @dataclass(slots=True)
 class Member:
@@ -77,7 +74,6 @@ class Membership:
         self._dialer = Dialer(machine.emit, machine.options.reconnect_backoff_max_s)
         self._next_heartbeat = 0.0
         self._last_tick = 0.0
-        self._snapshot_asked_at: float | None = None
 
     # --- what others ask ----------------------------------------------------------------------------
 
@@ -372,9 +368,7 @@ class Membership:
         peers = [member for member in self.members.values() if member.linked and member.is_alive]
         ready = [peer for peer in peers if peer.status is not None and peer.status.joined]
         if ready:
-            if self._snapshot_asked_at is None or now - self._snapshot_asked_at > SNAPSHOT_WAIT_S:
-                self._snapshot_asked_at = now
-                self._machine.send((self._machine.rng.choice(ready).life,), m.SnapshotRequest())
+            self._machine.snapshots.load([peer.life for peer in ready])
             return
         if any(peer.status is None for peer in peers) or not self._seeds_answered.issuperset(self._seeds):
             return

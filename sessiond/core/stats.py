@@ -28,5 +28,8 @@ class Stats:
     expired: int = _counter("Sessions ended by a time-out.")
     invalidated: int = _counter("Sessions ended by the application.")
     lookups: int = _counter("Rounds of asking every member for a session.")
+    lookups_refused: int = _counter("Requests refused because look-ups had to wait for lookup_rate_max.")
+    digests_compared: int = _counter("Comparisons of the directory with another member's.")
+    locations_repaired: int = _counter("Locations learnt by comparing directories, not by announcement.")
     deaths: int = _counter("Members found dead.")
     rejoins: int = _counter("Times this node was declared dead while it lived, and came back.")
