@@ -317,7 +317,11 @@ class Run:
             return f"{expected} has answers waiting"
         if any(copy.last != primary.last or copy.term != primary.term for copy in held):
             return f"copies of {expected} differ"
-        known = {process.machine.directory.get(expected.key) for process in processes.values()}
+        known = {
+            process.machine.directory.get(expected.key)
+            for process in processes.values()
+            if self.plan.options.location == "broadcast" or expected.key in process.machine.copies
+        }
         if known != {primary.location}:
             return f"directories differ about {expected}: {known}"
         return None

@@ -37,6 +37,9 @@ PLANS = {
     ),
     "pauses": Plan(kinds=("pause", "pause", "kill", "restart"), options=FAST),
     "asynchronous acks": Plan(strict=False, unrest=0.01, options=replace(FAST, ack="async")),
+    "locations that only the holders know": Plan(
+        nodes=5, unrest=0.005, options=replace(FAST, location="query", copies=2)
+    ),
     "partitions": Plan(strict=False, kinds=("part",), options=FAST),
 }
 SEEDS = 12
