@@ -94,6 +94,12 @@ class Membership:
         member = self.members.get(life.name)
         return member is not None and member.status is not None and member.status.draining
 
+    def may_have_copies(self, life: Life) -> bool:
+        """Whether a member could be primary or backup of a session; a newcomer says that it is not."""
+        member = self.members.get(life.name)
+        status = member.status if member is not None else None
+        return status is None or status.primaries > 0 or status.backups > 0
+
     def dead_through(self, name: str) -> int:
         """The highest incarnation of a name that is known to be over; 0 for none."""
         return self._dead_through.get(name, 0)

@@ -41,6 +41,9 @@ PLANS = {
         nodes=5, unrest=0.005, options=replace(FAST, location="query", copies=2)
     ),
     "partitions": Plan(strict=False, kinds=("part",), options=FAST),
+    "partitions, and locations that only the holders know": Plan(
+        strict=False, kinds=("part",), options=replace(FAST, location="query")
+    ),
 }
 SEEDS = 12
 

@@ -158,3 +158,27 @@ def test_a_node_that_was_presumed_dead_finds_its_sessions_new_primary_by_asking(
     world.run(2.0)
     assert sorted(world.where().values()) == ["B", "P"]
     assert knowing(world) == set(world.where())
+
+
+def test_two_primaries_that_a_partition_left_find_each_other_when_a_link_opens():
+    # Nobody broadcasts, nobody compares digests, and neither asks for a session that it owns.
+    world = cluster(3, Options(location="query", copies=0))
+    machine, other = world.machine("node1"), world.machine("node2")
+    copy = machine.copies[KEY]
+    fork = m.Grant(KEY, copy.term._replace(epoch=7, owner=other.life), (), copy.data(world.now))
+    other.receive(machine.life, fork, world.now)
+    world.run(1.0)
+    assert world.primaries() == ["node1", "node2"]
+    world.reset("node1", "node2")
+    world.run(0.2)
+    assert world.where() == {"node2": "P"}
+
+
+def test_a_newcomer_is_told_of_no_sessions(world):
+    for number in range(20):
+        world.create("node1", bytes([number]) * 16)
+    world.run(1.0)
+    world.processes["node1"].sent.clear()
+    world.boot("node5")
+    world.run(1.0)
+    assert sent(world, m.Locations) == 0
