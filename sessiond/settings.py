@@ -88,6 +88,10 @@ class Settings:
     copies: int = 1
     """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write."""
 
+    location: Literal["broadcast", "query"] = "broadcast"
+    """broadcast: every node knows where each session lives, 150 bytes each. query: only its holders; others ask. For
+    very many sessions on many nodes; the same on every node."""
+
     ack: Literal["sync", "async"] = "sync"
     """sync: an answer leaves when every backup has applied the write. async: at once; a kill may lose the last ms."""
 
@@ -111,6 +115,10 @@ class Settings:
 
     reprotect_rate_max: int = 5000
     """Sessions re-protected per second at most, so that the healthy users do not notice."""
+
+    lookup_rate_max: int = 2000
+    """Times a second at most that this node asks every other one for a session. Requests beyond it wait, and get a 503
+    after `request_wait_s`. With ``location = "query"`` above the rate of requests that come to a wrong node."""
 
     request_wait_s: float = 5.0
     """How long a request waits for its session (look-up, takeover, backups' acks) before it gets a 503."""

@@ -1,4 +1,7 @@
-"""Locations on their way to every other node, a few milliseconds' worth in one message."""
+"""Locations on their way to those who are to know them, a few milliseconds' worth in one message.
+
+With `location="broadcast"` that is every other node, with `"query"` the session's holders alone.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,14 +16,19 @@ if TYPE_CHECKING:
 class Announcements:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._entries: dict[Key, Location] = {}
+        self._entries: dict[Life | None, dict[Key, Location]] = {}
+        """By receiver; None: everybody."""
+
         self._flush_at: float | None = None
 
-    def add(self, key: Key, location: Location, now: float) -> None:
-        self._entries[key] = location
+    def add(self, key: Key, location: Location, holders: tuple[Life, ...]) -> None:
+        """Tell where a session lives, or that it is gone. `holders`: who has a copy of it, besides this node."""
+        machine = self._machine
+        for life in holders if machine.asks_for_locations else (None,):
+            self._entries.setdefault(life, {})[key] = location
         if self._flush_at is None:
-            self._flush_at = now + LOCATION_BATCH_S
-            self._machine.due(self._flush_at)
+            self._flush_at = machine.now + LOCATION_BATCH_S
+            machine.due(self._flush_at)
 
     def next_deadline(self) -> float | None:
         return self._flush_at
@@ -32,10 +40,10 @@ class Announcements:
     def flush(self) -> None:
         """Send what has gathered, now."""
         self._flush_at = None
-        self.send(self._machine.membership.linked(), list(self._entries.items()))
+        linked = self._machine.membership.linked()
+        for life, by_key in self._entries.items():
+            entries = list(by_key.items())
+            for start in range(0, len(entries), SNAPSHOT_CHUNK):
+                message = m.Locations(tuple(entries[start : start + SNAPSHOT_CHUNK]))
+                self._machine.send(linked if life is None else (life,), message)
         self._entries.clear()
-
-    def send(self, to: tuple[Life, ...], entries: list[tuple[Key, Location]]) -> None:
-        """Send any number of locations, in messages of bounded length."""
-        for start in range(0, len(entries), SNAPSHOT_CHUNK):
-            self._machine.send(to, m.Locations(tuple(entries[start : start + SNAPSHOT_CHUNK])))

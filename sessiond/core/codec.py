@@ -13,6 +13,7 @@ import msgpack
 from sessiond.contract.names import NODE_NAME
 from sessiond.contract.session_id import KEY_BYTES
 from sessiond.core import messages as m
+from sessiond.core.directory import BUCKETS, DIGEST_BYTES, GROUP_BUCKETS, GROUPS
 from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024
@@ -25,9 +26,12 @@ NAME_BYTES_MAX = 255
 """Longest attribute name."""
 
 INTERNED_MAX = 16_384
-"""Lives and terms kept to be shared; the table is emptied when it is full."""
+"""Lives, terms and locations kept to be shared; a table is emptied when it is full."""
 
 INTEGER_MAX = 2**63 - 1
+
+DIGESTS_BYTES = GROUPS * DIGEST_BYTES
+assert GROUPS == GROUP_BUCKETS, "a run of digests is that of the groups, or of one group's buckets"
 
 
 class CodecError(Exception):
@@ -37,6 +41,7 @@ class CodecError(Exception):
 Check = Callable[[Any], Any]
 _lives: dict[Any, Life] = {}
 _terms: dict[Any, Term] = {}
+_locations: dict[Any, Location] = {}
 
 
 def _fail(what: str, raw: object) -> CodecError:
@@ -140,8 +145,33 @@ def _pair(first: Check, second: Check) -> Check:
 
 
 def _location(raw: Any) -> Location:
-    term, seq, backups, gone = _array(raw, 4)
-    return Location(_term(term), _uint(seq), _lives_of(backups), _bool(gone))
+    # Equal ones are usual: sessions of one owner and backup. (Of 1 and True, equal too, either may come first.)
+    known = _locations.get(raw) if type(raw) is tuple else None
+    if known is None or type(raw[3]) is not bool:
+        term, seq, backups, gone = _array(raw, 4)
+        known = Location(_term(term), _uint(seq), _lives_of(backups), _bool(gone))
+        if len(_locations) >= INTERNED_MAX:
+            _locations.clear()
+        _locations[raw] = known
+    return known
+
+
+def _bucket(raw: Any) -> int:
+    if _uint(raw) >= BUCKETS:
+        raise _fail("a bucket's number", raw)
+    return int(raw)
+
+
+def _group(raw: Any) -> int:
+    if _uint(raw) >= GROUPS:
+        raise _fail("the number of a group of buckets", raw)
+    return int(raw)
+
+
+def _digests(raw: Any) -> bytes:
+    if len(_bytes(raw)) != DIGESTS_BYTES:
+        raise _fail("digests", raw)
+    return bytes(raw)
 
 
 def _attribute_name(raw: Any) -> str:
@@ -227,10 +257,15 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     7: (m.LeaseAsk, (_uint,)),
     8: (m.LeaseAnswer, (_uint, _uint)),
     9: (m.StandingAsk, ()),
-    13: (m.StandingAnswer, (_bool,)),
-    10: (m.SnapshotRequest, ()),
-    11: (m.Snapshot, (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of)),
+    15: (m.StandingAnswer, (_bool,)),
+    10: (m.SnapshotRequest, (_uint,)),
+    11: (
+        m.Snapshot,
+        (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of, _uint, _uint),
+    ),
     12: (m.Locations, (_many(_entry),)),
+    13: (m.Digest, (_optional(_group), _digests)),
+    14: (m.Dir, (_bucket, _many(_entry), _bool)),
     20: (m.Put, (_key, _term, _uint, _lives_of, _copy_data)),
     21: (m.Patch, (_key, _term, _uint, _optional(_term), _uint, _uint, _changes, _optional(_bytes))),
     22: (m.Ack, (_uint,)),

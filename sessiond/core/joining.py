@@ -13,15 +13,11 @@ that no minority can take the others for dead and itself for the whole.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sessiond.core import messages as m
 from sessiond.core.members import Member
 from sessiond.core.types import Life
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
-
-SNAPSHOT_WAIT_S = 2.0
-"""A member asked for its directory gets so long before one is asked again."""
 
 
 class Joining:
@@ -32,7 +28,6 @@ class Joining:
         self.names = {machine.life.name}
         self._unheard_seeds = set(seeds)
         self._givers: set[str] = set()
-        self._asked_at: dict[Life, float] = {}
 
     @property
     def size(self) -> int:
@@ -48,9 +43,9 @@ class Joining:
         self._givers.add(life.name)
         if not self._by_majority:
             self._join("took the directory of a member")
-        self.settle(self._machine.now)
+        self.settle()
 
-    def settle(self, now: float) -> None:
+    def settle(self) -> None:
         """Join if enough is known; else ask for more.
 
         Of several fresh nodes that see only each other, the one with the lowest name goes first: they must not
@@ -62,7 +57,7 @@ class Joining:
         peers = [member for member in members if member.linked and member.is_alive]
         ready = [peer for peer in peers if peer.status is not None and peer.status.joined]
         if ready:
-            self._ask(ready, now)
+            self._ask(ready)
         if self._by_majority:
             if self._knows_enough(peers):
                 self._join("took the directories of a quorum" if self._givers else self._as_the_first(peers))
@@ -74,21 +69,11 @@ class Joining:
         if self._is_lowest(peers):
             self._join(self._as_the_first(peers))
 
-    def _ask(self, ready: list[Member], now: float) -> None:
-        """Ask for directories: one under `any`, else all that there are."""
-        waiting = [
-            peer
-            for peer in ready
-            if now - self._asked_at.get(peer.life, float("-inf")) <= SNAPSHOT_WAIT_S
-            or peer.life.name in self._givers
-        ]
-        if self._by_majority:
-            asked = [peer for peer in ready if peer not in waiting]
-        else:
-            asked = [] if waiting else [self._machine.rng.choice(ready)]
-        for peer in asked:
-            self._asked_at[peer.life] = now
-            self._machine.send((peer.life,), m.SnapshotRequest())
+    def _ask(self, ready: list[Member]) -> None:
+        """Load directories, one after the other: one under `any`, else of all that have one."""
+        givers = [peer.life for peer in ready if peer.life.name not in self._givers]
+        if givers:
+            self._machine.snapshots.load(givers)
 
     def _knows_enough(self, peers: list[Member]) -> bool:
         quorum = self.size // 2 + 1
@@ -110,6 +95,5 @@ class Joining:
 
     def _join(self, how: str) -> None:
         self.joined = True
-        self._asked_at.clear()
         self._machine.log("info", "node.joined", how=how, members=len(self._machine.membership.members) + 1)
         self._machine.joined()

@@ -2,9 +2,11 @@
 
 The order of knowledge: the own copy, the directory, then a round of WHO to every living member. "No such
 session" is said only when every one of them has answered; the round starts anew when the membership
-changes meanwhile. One look-up serves all requests that wait for the same key.
+changes meanwhile. One look-up serves all requests that wait for the same key. Rounds of WHO take `turns`: a
+request whose turn does not come before its deadline is refused, and nothing has happened.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +15,8 @@ from sessiond.backend import Elsewhere
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Role
 from sessiond.core.effects import Resolve
-from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S
+from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S, LOOKUPS_LIMITED_LOG_S
+from sessiond.core.turns import Turns
 from sessiond.core.types import Key, Life, Location, Term
 from sessiond.errors import Unavailable
 
@@ -61,8 +64,16 @@ class LookupDesk:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._requests: dict[Key, list[Request]] = {}
-        self._lookups: dict[Key, Lookup] = {}
+        self._lookups: OrderedDict[Key, Lookup] = OrderedDict()
+        """Those whose round ends first come first."""
+
         self._numbers = 0
+        self._turns = Turns(machine.options.lookup_rate_max, machine.now)
+        self._limited_logged_at = float("-inf")
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether somebody looks for this session."""
+        return key in self._lookups
 
     @property
     def is_idle(self) -> bool:
@@ -89,8 +100,14 @@ class LookupDesk:
             return False
         for request in self._requests.pop(copy.key, ()):
             machine.emit(Resolve(request.operation, machine.operations.check_out(copy)))
-        self._lookups.pop(copy.key, None)
+        self._close(copy.key)
         return True
+
+    def _close(self, key: Key) -> None:
+        """Nobody looks for this session any more."""
+        if self._lookups.pop(key, None) is not None:
+            self._turns.leave(key)
+            self._machine.forget_if_unneeded(key)
 
     def _answer(self, key: Key, outcome: object) -> None:
         for request in self._requests.pop(key, ()):
@@ -99,16 +116,28 @@ class LookupDesk:
     # --- time -----------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        return min((lookup.round_ends for lookup in self._lookups.values()), default=None)
+        if not self._lookups:
+            return None
+        round_ends = next(iter(self._lookups.values())).round_ends
+        turn_at = self._turns.next_deadline(self._machine.now)
+        return round_ends if turn_at is None else min(round_ends, turn_at)
 
     def tick(self, now: float) -> None:
-        for key, lookup in list(self._lookups.items()):
-            if now >= lookup.round_ends and self._lookups.get(key) is lookup:
-                lookup.answers = None
-                lookup.tries += 1
-                lookup.round_ends = now + LOOKUP_ROUND_S
-                self._expire_requests(key, now)
-                self.resolve(key)
+        while self._lookups:
+            key, lookup = next(iter(self._lookups.items()))
+            if now < lookup.round_ends:
+                break
+            lookup.round_ends = now + LOOKUP_ROUND_S
+            self._lookups.move_to_end(key)
+            self._expire_requests(key, now)
+            if key in self._turns and (key in self._requests or key in self._machine.copies):
+                continue  # nothing but its turn, or news of it, can help
+            lookup.answers = None
+            lookup.tries += 1
+            self.resolve(key)
+        while (turn := self._turns.next(now)) is not None:
+            if turn in self._lookups:
+                self._ask_now(turn, self._lookups[turn])
 
     def _expire_requests(self, key: Key, now: float) -> None:
         waiting = self._requests.get(key, [])
@@ -118,8 +147,14 @@ class LookupDesk:
         self._requests[key] = [request for request in waiting if request.deadline > now]
         if not self._requests[key]:
             del self._requests[key]
+        reason = self._why_unanswered()
+        if key in self._turns:
+            self._machine.stats.lookups_refused += len(late)
+            reason = (
+                "too many sessions are looked for at once (lookup_rate_max); nothing was changed: try again"
+            )
         for request in late:
-            self._machine.emit(Resolve(request.operation, Unavailable(self._why_unanswered())))
+            self._machine.emit(Resolve(request.operation, Unavailable(reason)))
 
     def _why_unanswered(self) -> str:
         missing = self._machine.membership.unaccounted()
@@ -145,12 +180,12 @@ class LookupDesk:
         requests = self._requests.get(key)
         copy = machine.copies.get(key)
         if requests is None and copy is None:
-            self._lookups.pop(key, None)
+            self._close(key)
             return
         if not machine.membership.joined:
             return
         if machine.directory.is_gone(key):
-            self._lookups.pop(key, None)
+            self._close(key)
             self._answer(key, None)
             return
         if copy is not None and copy.role is Role.PRIMARY:
@@ -161,7 +196,7 @@ class LookupDesk:
             copy is not None and copy.role is Role.BACKUP and machine.takeover.has_ended(key, copy.term)
         )
         if not requests and not ownerless and not (copy is not None and copy.role is Role.QUARANTINED):
-            self._lookups.pop(key, None)
+            self._close(key)
             return
         lookup = self._look(key)
         if lookup.answers is not None:
@@ -204,6 +239,13 @@ class LookupDesk:
             elif owner != machine.life:
                 holders = (life for life in location.backups if not is_dead(life) and life != machine.life)
                 target = next((life for life in holders if life not in lookup.empty), None)
+        elif location is not None and lookup.tries < DIRECTORY_TRIES:
+            owner = location.term.owner
+            if machine.membership.is_linked(
+                owner
+            ):  # a copy in doubt: if that is the primary, it takes its news
+                self._found_primary(key, copy, lookup, owner)
+                return
         if (
             target is not None
             and target != machine.life
@@ -234,7 +276,7 @@ class LookupDesk:
         if machine.draining:  # what waited for a session that has been handed over takes nothing back
             self._answer(key, Unavailable(LEAVING))
         if key not in self._requests and not self._upkeep_wants(copy):
-            self._lookups.pop(key, None)
+            self._close(key)
             return
         self._send_claim(key, lookup, target)
 
@@ -258,6 +300,22 @@ class LookupDesk:
     # --- asking everybody -----------------------------------------------------------------------------
 
     def _ask_everybody(self, key: Key, lookup: Lookup) -> None:
+        """Begin a round of WHO, now or when it is this key's turn."""
+        machine = self._machine
+        wanted = key in self._requests
+        if self._turns.take(key, machine.now, wanted=wanted):
+            self._ask_now(key, lookup)
+            return
+        lookup.answers = None
+        turn_at = self._turns.next_deadline(machine.now)
+        if turn_at is not None:
+            machine.due(turn_at)
+        if wanted and machine.now - self._limited_logged_at >= LOOKUPS_LIMITED_LOG_S:
+            self._limited_logged_at = machine.now
+            rate_max = machine.options.lookup_rate_max
+            machine.log("warning", "lookup.rate_limited", waiting=len(self._turns), rate_max=rate_max)
+
+    def _ask_now(self, key: Key, lookup: Lookup) -> None:
         machine = self._machine
         machine.stats.lookups += 1
         lookup.asked = frozenset(machine.membership.alive())
@@ -336,8 +394,12 @@ class LookupDesk:
             machine.send((primary,), m.Offer(key, copy.term, copy.data(machine.now)))
         if copy is None:
             lookup.tries = 0
+            if machine.membership.is_linked(primary):
+                self._refer_requests(key, primary)
         if key in self._requests:
             self._send_claim(key, lookup, primary)
+        elif copy is None:
+            self._close(key)
 
     def _found_backup(
         self,
@@ -382,7 +444,7 @@ class LookupDesk:
         elif best is not None:
             self._send_claim(key, lookup, best[-1])
         else:
-            self._lookups.pop(key, None)
+            self._close(key)
             machine.directory.forget(key)
             self._answer(key, None)
 

@@ -6,10 +6,10 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`forwarding`, `expiry` and `upkeep`.
+`forwarding`, `expiry` and `upkeep`; of the directory in `announcements`, `snapshots`, `repair` and `confirming`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -24,6 +24,7 @@ from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
 from sessiond.core.checkout import Checkout
+from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
 from sessiond.core.directory import Directory
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
@@ -34,8 +35,10 @@ from sessiond.core.lease import Lease
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
-from sessiond.core.options import SNAPSHOT_CHUNK, Options
+from sessiond.core.options import Options
+from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
+from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
 from sessiond.core.takeover import Takeover
@@ -71,6 +74,9 @@ class Machine:
         self.stall = StallGuard(self)
         self.admission = AdmissionDesk(self)
         self.announcements = Announcements(self)
+        self.snapshots = Snapshots(self)
+        self.repair = Repair(self)
+        self.confirming = Confirming(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
         self.takeover = Takeover(self)
@@ -79,7 +85,7 @@ class Machine:
         self.expiry = Expiry(self)
         self.upkeep = Upkeep(self)
         self.operations = Operations(self)
-        self._handlers: dict[type, Callable[[Life, Any], None]] = {
+        self._handlers: dict[type, Callable[[Life, Any], object]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
             m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
             m.Pong: lambda life, _: self.admission.pong(life),
@@ -90,9 +96,11 @@ class Machine:
             m.LeaseAnswer: self.lease.on_answer,
             m.StandingAsk: lambda life, _: self.send((life,), m.StandingAnswer(counts=True)),
             m.StandingAnswer: lambda _life, _msg: None,  # too late: it goes on, or in another life
-            m.SnapshotRequest: lambda life, _: self._send_snapshot(life),
-            m.Snapshot: self._on_snapshot,
-            m.Locations: lambda _, msg: self._on_locations(msg),
+            m.SnapshotRequest: self.snapshots.on_request,
+            m.Snapshot: self.snapshots.on_snapshot,
+            m.Locations: lambda _, msg: self.learn_locations(msg.entries),
+            m.Digest: self.repair.on_digest,
+            m.Dir: self.repair.on_dir,
             m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
             m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
             m.Ack: self._on_ack,
@@ -149,6 +157,8 @@ class Machine:
             self.membership,
             self.admission,
             self.announcements,
+            self.repair,
+            self.confirming,
             self.lookup,
             self.forwarding,
             self.expiry,
@@ -241,6 +251,7 @@ class Machine:
         copy = self.copies.remove(key)
         if copy is not None and copy.leadership is not None:
             self.replication.abandon(copy)
+        self.forget_if_unneeded(key)
 
     def quarantine(self, copy: Copy) -> None:
         """This copy may be out of date: it acts no more until it knows its place."""
@@ -251,13 +262,37 @@ class Machine:
         self.stats.quarantined += 1
         self.upkeep.look_after(copy.key)
 
-    def merge_location(self, key: Key, location: Location) -> None:
-        """Learn where a session lives, with what that means for a copy held here (protocol 3.2 to 3.4)."""
+    @property
+    def asks_for_locations(self) -> bool:
+        """Whether nodes ask for sessions that are not theirs, instead of being told of each."""
+        return self.options.location == "query"
+
+    def forget_if_unneeded(self, key: Key) -> None:
+        """A node that asks for locations keeps those of its copies and of look-ups under way, and tombstones."""
+        if self.asks_for_locations and not (
+            key in self.copies or key in self.lookup or self.directory.is_gone(key)
+        ):
+            self.directory.forget(key)
+
+    def learn_locations(self, entries: Iterable[tuple[Key, Location]]) -> int:
+        """Take what another node says of any number of sessions; how many were news."""
+        news = 0
+        for key, location in entries:
+            news += self.merge_location(key, location)
+            self.lookup.resolve(key)
+        return news
+
+    def merge_location(self, key: Key, location: Location) -> bool:
+        """Learn where a session lives, with what that means for a copy held here (protocol 3.2 to 3.4).
+
+        Whether it was news.
+        """
         if not self.directory.merge(key, location, self.now):
-            return
+            return False
         copy = self.copies.get(key)
         if copy is None:
-            return
+            self.forget_if_unneeded(key)
+            return True
         listed = self.life in location.backups
         if location.gone:
             self.drop_copy(key)
@@ -273,6 +308,7 @@ class Machine:
                     self.replication.abandon(copy)
             elif not copy.is_granting:
                 self.quarantine(copy)
+        return True
 
     # --- links ----------------------------------------------------------------------------------------
 
@@ -309,13 +345,9 @@ class Machine:
             )
             if copy is not None and follower is not None and follower.acked < copy.version:
                 self.replication.send_copy(copy, life)
-        if self.membership.joined:
-            own = [(copy.key, copy.location) for copy in self.copies.values() if copy.role is Role.PRIMARY]
-            self.announcements.send((life,), own)
-        # What was lost with an older link may have been all that this life's backups were waiting for.
-        for copy in self.copies.values():
-            if copy.role is Role.BACKUP and copy.term.owner == life and not copy.is_granting:
-                self.send((life,), m.Confirm(copy.key, copy.term, copy.seq, copy.last))
+        # What was lost with an older link may have been news of a session, or the end of a backup's part.
+        self.repair.compare_soon(life)
+        self.confirming.begin(life)
         self.lookup.resolve_all()
 
     def link_closed(self, life: Life, now: float) -> None:
@@ -378,6 +410,7 @@ class Machine:
             copy = self.copies.get(key)
             if copy is not None and copy.is_granting:
                 self.takeover.continue_grant(copy)
+        self.confirming.life_ended(life)
         self.lookup.resolve_all()
         self.upkeep.life_ended(life)
 
@@ -425,36 +458,6 @@ class Machine:
         ledger = self.ledgers.get(life)
         if ledger is not None:
             ledger.refused(nack.frame)
-
-    def _on_locations(self, message: m.Locations) -> None:
-        for key, location in message.entries:
-            self.merge_location(key, location)
-            self.lookup.resolve(key)
-
-    def _send_snapshot(self, life: Life) -> None:
-        if not self.membership.joined:
-            return
-        entries = list(self.directory.items())
-        chunks = [tuple(entries[i : i + SNAPSHOT_CHUNK]) for i in range(0, len(entries), SNAPSHOT_CHUNK)] or [
-            ()
-        ]
-        for chunk in chunks[:-1]:
-            self.send((life,), m.Snapshot(chunk, last=False, roster=(), dead=()))
-        last = m.Snapshot(
-            chunks[-1], last=True, roster=self.membership.roster(), dead=self.membership.dead_lives()
-        )
-        self.send((life,), last)
-
-    def _on_snapshot(self, giver: Life, snapshot: m.Snapshot) -> None:
-        for key, location in snapshot.locations:
-            self.merge_location(key, location)
-        if snapshot.last:
-            for life in snapshot.dead:
-                if life.name != self.life.name:
-                    self.membership.bury(life, "known to the cluster", certain=True)
-            for acquaintance in snapshot.roster:
-                self.membership.learn(acquaintance.life, acquaintance.cluster, self.now)
-            self.membership.joining.snapshot_received(giver)
 
     # --- the application: see `operations` ---------------------------------------------------------------
 
@@ -563,6 +566,7 @@ class Machine:
     def check_invariants(self) -> None:
         """What must hold after every verb; for tests."""
         self.copies.check_invariants()
+        self.directory.check_invariants()
         for copy in self.copies.values():
             assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
             if copy.role is Role.PRIMARY:

@@ -82,6 +82,12 @@ class Membership:
         member = self.members.get(life.name)
         return member is not None and member.status is not None and member.status.draining
 
+    def may_have_copies(self, life: Life) -> bool:
+        """Whether a member could be primary or backup of a session; a newcomer says that it is not."""
+        member = self.members.get(life.name)
+        status = member.status if member is not None else None
+        return status is None or status.primaries > 0 or status.backups > 0
+
     def dead_through(self, name: str) -> int:
         """The highest incarnation of a name that is known to be over; 0 for none."""
         return self._dead_through.get(name, 0)
@@ -153,7 +159,7 @@ class Membership:
         self._next_heartbeat = now
         for seed in self._seeds:
             self._dialer.want(seed, now)
-        self.joining.settle(now)
+        self.joining.settle()
 
     def next_deadline(self) -> float:
         ripe_at = self.ballots.next_ripe(self.quorum, self._machine.now)
@@ -167,7 +173,7 @@ class Membership:
         for life in self.ballots.lives():
             self._count(life, "a quorum has evidence")
         self._dialer.tick(now)
-        self.joining.settle(now)
+        self.joining.settle()
 
     def reach(self, life: Life) -> None:
         """Make a link to this life again."""
@@ -236,7 +242,7 @@ class Membership:
             )
         self._machine.send((identity.life,), m.Heartbeat(self._machine.status()))
         self._machine.members_changed()
-        self.joining.settle(now)
+        self.joining.settle()
 
     def dialed(self, address: str) -> None:
         """A dial to this address made a link, whatever address the life itself gives."""
@@ -267,7 +273,7 @@ class Membership:
                     # Only a process that has ended both hangs up and listens no more; the rest may be the network's.
                     certain = kind == "refused" and member.hung_up
                     self.accuse(member.life, f"link ended and reconnect failed: {detail}", certain=certain)
-        self.joining.settle(now)
+        self.joining.settle()
 
     def refused(self, address: str, refusal: Refusal, now: float) -> None:
         """The node at `address` (empty: unknown) will have no link with this one."""
@@ -446,4 +452,4 @@ class Membership:
         if self.joined and status.joined and (before is None or not before.joined):
             # Each may have met nodes that the other has not: two clusters may have started apart.
             self._machine.send((life,), m.Snapshot((), last=True, roster=self.roster(), dead=()))
-        self.joining.settle(now)
+        self.joining.settle()

@@ -96,25 +96,45 @@ class Acquaintance(NamedTuple):
 
 
 class SnapshotRequest(NamedTuple):
-    """A joiner asks for the whole directory."""
+    """A joiner asks for the directory from this bucket on; it gets one part and asks for the next one."""
+
+    first: int
 
 
 class Snapshot(NamedTuple):
-    """A part of the sender's directory; `last` ends it. Roster and dead lives come with the last part.
+    """A part of the sender's directory: buckets `first` to before `end`. `last` ends it.
 
-    `dead`: for each name, the highest incarnation known to be dead.
+    Roster and dead lives come with the first part and with the last one. `dead`: for each name, the highest
+    incarnation known to be dead.
     """
 
     locations: tuple[tuple[Key, Location], ...]
     last: bool
     roster: tuple[Acquaintance, ...]
     dead: tuple[Life, ...]
+    first: int = 0
+    end: int = 0
 
 
 class Locations(NamedTuple):
     """Announced locations; merged in any order, any number of times."""
 
     entries: tuple[tuple[Key, Location], ...]
+
+
+class Digest(NamedTuple):
+    """Digests of the sender's directory: of every group of buckets, or of the buckets of one group."""
+
+    group: int | None
+    digests: bytes
+
+
+class Dir(NamedTuple):
+    """Entries of one bucket: all that the sender has if it is `whole`, else what it knows better."""
+
+    bucket: int
+    entries: tuple[tuple[Key, Location], ...]
+    whole: bool
 
 
 # --- replication ------------------------------------------------------------------------------------
@@ -328,6 +348,8 @@ Message = (
     | SnapshotRequest
     | Snapshot
     | Locations
+    | Digest
+    | Dir
     | Put
     | Patch
     | Ack

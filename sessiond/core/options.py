@@ -23,6 +23,15 @@ LOOKUP_ROUND_S = 0.1
 LOCATION_BATCH_S = 0.005
 """Locations are broadcast together when the oldest one has waited so long: far below a human's pace."""
 
+DIGEST_INTERVAL_S = 2.0
+"""How often a node compares its directory with a random member's: what an announcement missed is missing so long."""
+
+CONFIRM_INTERVAL_S = 300.0
+"""How often a backup asks the owners of its copies whether they still count, beside each time a link opens."""
+
+LOOKUPS_LIMITED_LOG_S = 10.0
+"""How often it is logged that look-ups have to wait."""
+
 UPKEEP_INTERVAL_S = 0.05
 """How often sessions that wait for something (an ack, a backup, an answer) are looked at without a message."""
 
@@ -41,6 +50,7 @@ class Options:
     expect: int = 0
     lease_s: float = 1.0
     copies: int = 1
+    location: str = "broadcast"
     ack: str = "sync"
     ack_timeout_s: float = 0.3
     heartbeat_interval_s: float = 0.25
@@ -48,6 +58,7 @@ class Options:
     reconnect_backoff_max_s: float = 1.0
     reprotect_delay_s: float = 1.0
     reprotect_rate_max: int = 5000
+    lookup_rate_max: int = 2000
     request_wait_s: float = 5.0
     handoff_wait_s: float = 2.0
     tenure_min_s: float = 0.05

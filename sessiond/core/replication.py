@@ -244,10 +244,10 @@ class Replication:
         self._machine.send((life,), m.Release(copy.key, copy.term, copy.seq))
 
     def announce(self, copy: Copy) -> None:
-        """Tell everybody where the session lives."""
+        """Tell where the session lives."""
         machine = self._machine
         machine.merge_location(copy.key, copy.location)
-        machine.announcements.add(copy.key, copy.location, machine.now)
+        machine.announcements.add(copy.key, copy.location, copy.backups)
 
     # --- the primary: answers -------------------------------------------------------------------------
 
@@ -293,14 +293,14 @@ class Replication:
             machine.emit(Resolve(pending.operation, Committed(pending.version, protected)))
 
     def _commit_tombstone(self, copy: Copy, tombstone: Pending) -> None:
-        """Every backup holds the tombstone: the session is gone for good, and everybody is told."""
+        """Every backup holds the tombstone: the session is gone for good, and that is announced."""
         machine = self._machine
         location = Location(copy.term, copy.seq, (), gone=True)
         rest = [tombstone, *copy.leads.pending]
         copy.leads.pending.clear()
         machine.drop_copy(copy.key)
         machine.merge_location(copy.key, location)
-        machine.announcements.add(copy.key, location, machine.now)
+        machine.announcements.add(copy.key, location, copy.backups)
         for pending in rest:
             if pending.tombstone and pending.operation is not None:
                 machine.emit(Resolve(pending.operation, None))
@@ -404,8 +404,11 @@ class Replication:
             follower = copy.leads.followers.get(life)
             if follower is None:
                 machine.send((life,), m.Locations(((key, copy.location),)))
-            elif (term, confirm.last) != (copy.term, copy.last) and self._may_resend(follower):
-                self.send_copy(copy, life)
+            elif (term, confirm.last) != (copy.term, copy.last):
+                if self._may_resend(follower):
+                    self.send_copy(copy, life)
+            elif confirm.seq != copy.seq:
+                machine.send((life,), m.Locations(((key, copy.location),)))
         elif (
             copy is not None
             and copy.role is Role.QUARANTINED

@@ -31,6 +31,9 @@ class Plan:
     unrest: float = 0.0
     """Chance that a step breaks a link, or stalls one direction of it for less than the silence timeout."""
 
+    up_min: int = 2
+    """Nodes that stay up whatever happens."""
+
     ends_sessions: bool = False
     strict: bool = True
     """Whether every answer must be right; if not, only what the cluster comes to in the end."""
@@ -235,9 +238,9 @@ class Run:
         elif kind == "drain and kill" and len(up) > 3:
             leaving, victim = self.rng.sample(up, 2)
             self.drain(leaving, self.rng.choice([leaving, victim]))
-        elif down and (kind == "restart" or len(up) <= 2):
+        elif down and (kind == "restart" or len(up) <= self.plan.up_min):
             world.boot(self.rng.choice(down), seeds=tuple(self.names))
-        elif len(up) > 2:
+        elif len(up) > self.plan.up_min:
             victim = self.rng.choice(up)
             world.kill(victim)
             if kind == "restart":
@@ -317,7 +320,11 @@ class Run:
             return f"{expected} has answers waiting"
         if any(copy.last != primary.last or copy.term != primary.term for copy in held):
             return f"copies of {expected} differ"
-        known = {process.machine.directory.get(expected.key) for process in processes.values()}
+        known = {
+            process.machine.directory.get(expected.key)
+            for process in processes.values()
+            if self.plan.options.location == "broadcast" or expected.key in process.machine.copies
+        }
         if known != {primary.location}:
             return f"directories differ about {expected}: {known}"
         return None

@@ -5,6 +5,8 @@ from typing import get_args
 from hypothesis import strategies as st
 
 from sessiond.core import messages as m
+from sessiond.core.codec import DIGESTS_BYTES
+from sessiond.core.directory import BUCKETS, GROUPS
 from sessiond.core.types import Attribute, Life, Location, Stamp, Term
 
 KINDS: tuple[type, ...] = get_args(m.Message)
@@ -20,6 +22,7 @@ stamps = st.builds(Stamp, terms, uints)
 life_lists = st.lists(lives, max_size=4).map(tuple)
 locations = st.builds(Location, terms, uints, life_lists, st.booleans())
 entries = st.lists(st.tuples(keys, locations), max_size=4).map(tuple)
+digests = st.binary(min_size=DIGESTS_BYTES, max_size=DIGESTS_BYTES)
 attribute_names = st.text(min_size=1, max_size=60)
 values = st.none() | st.binary(max_size=60)
 changes = st.dictionaries(attribute_names, values, max_size=5)
@@ -49,9 +52,18 @@ FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
     m.LeaseAnswer: (uints, uints),
     m.StandingAsk: (),
     m.StandingAnswer: (st.booleans(),),
-    m.SnapshotRequest: (),
-    m.Snapshot: (entries, st.booleans(), st.lists(acquaintances, max_size=3).map(tuple), life_lists),
+    m.SnapshotRequest: (uints,),
+    m.Snapshot: (
+        entries,
+        st.booleans(),
+        st.lists(acquaintances, max_size=3).map(tuple),
+        life_lists,
+        uints,
+        uints,
+    ),
     m.Locations: (entries,),
+    m.Digest: (st.none() | st.integers(0, GROUPS - 1), digests),
+    m.Dir: (st.integers(0, BUCKETS - 1), entries, st.booleans()),
     m.Put: (keys, terms, uints, life_lists, copies),
     m.Patch: (
         keys,

@@ -38,6 +38,9 @@ PLANS = {
     ),
     "pauses": Plan(kinds=("pause", "pause", "kill", "restart"), options=FAST),
     "asynchronous acks": Plan(strict=False, unrest=0.01, options=replace(FAST, ack="async")),
+    "locations that only the holders know": Plan(
+        nodes=5, unrest=0.005, options=replace(FAST, location="query", copies=2)
+    ),
     "partitions": Plan(strict=False, kinds=("part",), options=FAST),
     "partitions, and a majority that rules": Plan(
         nodes=3,
@@ -46,8 +49,12 @@ PLANS = {
     ),
     "five nodes under majority": Plan(
         nodes=5,
+        up_min=4,
         kinds=("part", "cut", "kill", "restart", "pause"),
         options=replace(FAST, quorum="majority", expect=5),
+    ),
+    "partitions, and locations that only the holders know": Plan(
+        strict=False, kinds=("part",), options=replace(FAST, location="query")
     ),
 }
 SEEDS = 12

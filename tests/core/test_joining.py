@@ -4,8 +4,8 @@ import pytest
 
 from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
-from sessiond.core.joining import SNAPSHOT_WAIT_S
 from sessiond.core.options import SNAPSHOT_CHUNK, Options
+from sessiond.core.snapshots import SNAPSHOT_WAIT_S
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World
 
@@ -136,6 +136,7 @@ def test_locations_that_change_while_the_snapshot_is_under_way_are_not_lost():
     world.open("node2").release()  # node2 is the primary now
     world.run(0.1)
     world.let_go()
+    world.run(0.1)
     assert world.machine("node3").directory.get(KEY) == world.machine("node2").copies[KEY].location
 
 
@@ -148,7 +149,7 @@ def test_a_member_that_has_not_joined_gives_no_snapshot():
     world.run(0.1)
     joiner = world.machine("node3")
     joiner.take_effects()
-    joiner.receive(world.machine("node1").life, m.SnapshotRequest(), world.now)
+    joiner.receive(world.machine("node1").life, m.SnapshotRequest(0), world.now)
     assert joiner.take_effects() == []
 
 

@@ -1,0 +1,120 @@
+"""What holders of a session ask and tell each other now and then, in case a message was lost (protocol 3.5).
+
+A backup asks its owner whether it still counts: what ends its part (a release, a grant, a newer list) may have
+been lost with the link that carried it. With `location="query"` a primary also tells a member that it meets again
+what it owns: after a partition both may own a session, and no broadcast and no digest would show it.
+
+Both happen for the copies that concern a member when a link to it opens; all backups ask every
+`CONFIRM_INTERVAL_S`. That is many copies and little hurry: rounds go through them in small steps, those in use
+first, at a bounded rate. What the owner answers is `Replication.on_confirm`'s business.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sessiond.core import messages as m
+from sessiond.core.copies import Copy, Role
+from sessiond.core.options import CONFIRM_INTERVAL_S
+from sessiond.core.types import Key, Life, Location
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+STEP_S = 0.05
+
+STEP_CONFIRMS = 250
+"""Most sessions asked or told about in a step, with all members together."""
+
+STEP_COPIES = 5000
+"""Most copies looked at in a step, to find those that are in use."""
+
+IN_USE_S = 60.0
+"""A copy used within this time comes before the others."""
+
+
+class _Round:
+    """The copies to go through: first they are looked at, then come those in use, then the rest."""
+
+    def __init__(self, keys: list[Key]) -> None:
+        self.unseen = keys
+        self.in_use: deque[Key] = deque()
+        self.idle: deque[Key] = deque()
+
+    def next_key(self) -> Key | None:
+        if self.in_use:
+            return self.in_use.popleft()
+        return self.idle.popleft() if self.idle and not self.unseen else None
+
+    @property
+    def is_over(self) -> bool:
+        return not (self.unseen or self.in_use or self.idle)
+
+
+class Confirming:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._step_at = machine.now
+        self._everybody_at = machine.now + CONFIRM_INTERVAL_S
+        self._rounds: dict[Life | None, _Round] = {}
+        """Member → the round of what concerns it; None: of all backups, whoever owns them."""
+
+    def begin(self, peer: Life | None) -> None:
+        """Go through what concerns this member; a round that is under way starts anew."""
+        if len(self._machine.copies):
+            self._rounds[peer] = _Round(self._machine.copies.keys())
+            self._machine.due(self._step_at)
+
+    def life_ended(self, life: Life) -> None:
+        """Nobody is left to ask or tell."""
+        self._rounds.pop(life, None)
+
+    def next_deadline(self) -> float:
+        return min(self._step_at, self._everybody_at) if self._rounds else self._everybody_at
+
+    def tick(self, now: float) -> None:
+        if now >= self._everybody_at:
+            self._everybody_at = now + CONFIRM_INTERVAL_S
+            self.begin(None)
+        if not self._rounds or now < self._step_at:
+            return
+        self._step_at = now + STEP_S
+        most, copies = STEP_CONFIRMS // len(self._rounds) + 1, STEP_COPIES // len(self._rounds) + 1
+        for peer, each in list(self._rounds.items()):
+            self._look_at(each, peer, copies)
+            self._take_up(each, peer, most)
+            if each.is_over:
+                del self._rounds[peer]
+
+    def _look_at(self, each: _Round, peer: Life | None, most: int) -> None:
+        """Sort the next copies of a round: does it concern this member, and is it in use?"""
+        machine = self._machine
+        for key in each.unseen[-most:]:
+            copy = machine.copies.get(key)
+            if copy is not None and (self._asks(copy, peer) or self._tells(copy, peer)):
+                is_in_use = machine.now - copy.accessed_at < IN_USE_S
+                (each.in_use if is_in_use else each.idle).append(key)
+        del each.unseen[-most:]
+
+    def _take_up(self, each: _Round, peer: Life | None, most: int) -> None:
+        machine = self._machine
+        told: list[tuple[Key, Location]] = []
+        for _ in range(most):
+            key = each.next_key()
+            copy = machine.copies.get(key) if key is not None else None
+            if key is None:
+                break
+            if copy is not None and self._asks(copy, peer):
+                machine.send((copy.term.owner,), m.Confirm(key, copy.term, copy.seq, copy.last))
+            elif copy is not None and self._tells(copy, peer):
+                told.append((key, copy.location))
+        if told and peer is not None:
+            machine.send((peer,), m.Locations(tuple(told)))
+
+    def _asks(self, copy: Copy, peer: Life | None) -> bool:
+        return copy.role is Role.BACKUP and not copy.is_granting and peer in (None, copy.term.owner)
+
+    def _tells(self, copy: Copy, peer: Life | None) -> bool:
+        machine = self._machine
+        if peer is None or copy.role is not Role.PRIMARY or not machine.asks_for_locations:
+            return False
+        return machine.membership.may_have_copies(peer)

@@ -1,0 +1,184 @@
+"""`location="query"`: locations stay with the holders, everybody else asks when a user comes."""
+
+import pytest
+
+from sessiond.backend import Committed, Elsewhere
+from sessiond.core import messages as m
+from sessiond.core.checkout import Checkout
+from sessiond.core.directory import BUCKETS
+from sessiond.core.options import LOCATION_BATCH_S, Options
+from tests.core.world import KEY, World
+
+QUERY = Options(location="query", reprotect_delay_s=60.0)
+
+
+def cluster(nodes: int = 4, options: Options = QUERY) -> World:
+    """node1 is the session's primary."""
+    world = World(options)
+    world.boot(*(f"node{i + 1}" for i in range(nodes)))
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    world.run(0.1)
+    return world
+
+
+@pytest.fixture
+def world() -> World:
+    return cluster()
+
+
+def knowing(world: World, key: bytes = KEY) -> set[str]:
+    return {name for name, process in world.processes.items() if process.machine.directory.get(key)}
+
+
+def sent(world: World, kind: type) -> int:
+    return sum(type(message) is kind for process in world.processes.values() for message in process.sent)
+
+
+def test_only_the_holders_know_where_a_session_lives(world):
+    assert knowing(world) == {"node1", *world.listed()}
+    (backup,) = world.listed()
+    location = world.machine("node1").copies[KEY].location
+    assert world.machine(backup).directory.get(KEY) == location
+
+
+def test_list_changes_reach_the_holders_and_nobody_else():
+    world = cluster(5, Options(location="query", copies=2, reprotect_delay_s=60.0))
+    first, second = world.listed()
+    world.kill(first)
+    world.run(0.5)
+    assert second in world.listed()
+    location = world.machine("node1").copies[KEY].location
+    assert knowing(world) == {"node1", *world.listed()}
+    for name in world.listed():
+        copy = world.machine(name).copies[KEY]
+        assert world.machine(name).directory.get(KEY) == location
+        assert (copy.seq, copy.backups) == (location.seq, location.backups)
+
+
+def test_the_backup_of_a_dead_primary_takes_over_when_a_user_comes_to_it(world):
+    (backup,) = world.listed()
+    world.kill("node1")
+    assert world.read(backup) == b"1"
+    assert world.commit(backup, n=b"2") == Committed(2, protected=True)
+    assert world.primaries() == [backup]
+    world.run(LOCATION_BATCH_S * 2)
+    assert knowing(world) == {backup, *world.listed()}
+
+
+def test_another_node_asks_and_the_backup_of_the_dead_primary_grants_it_the_session(world):
+    (backup,) = world.listed()
+    asker = world.strangers()[0]
+    world.kill("node1")
+    assert world.read(asker) == b"1"
+    assert world.where()[backup] == "B"
+    assert world.primaries() == [asker]
+    world.run(LOCATION_BATCH_S * 2)
+    assert knowing(world) == {asker, backup}
+
+
+def test_a_request_that_can_be_sent_elsewhere_is_referred_to_the_living_primary(world):
+    asker = world.strangers()[0]
+    assert world.open(asker, may_refer=True) == Elsewhere("node1")
+    assert world.primaries() == ["node1"]
+    assert asker not in knowing(world)  # what it has learnt would only become stale
+
+
+def test_a_request_that_cannot_be_sent_elsewhere_gets_the_session_from_its_living_primary(world):
+    asker = world.strangers()[0]
+    operation = world.ask(asker, "open", KEY, may_refer=False)
+    world.run(0.2)
+    assert isinstance(world.outcome(asker, operation), Checkout)
+    assert world.primaries() == [asker]
+
+
+def test_no_such_session_is_said_once_everybody_has_answered(world):
+    asker = world.strangers()[0]
+    operation = world.ask(asker, "open", b"x" * 16, may_refer=True)
+    assert world.outcome(asker, operation) is None
+    assert knowing(world, b"x" * 16) == set()
+
+
+def test_the_end_of_a_session_is_kept_by_its_holders_until_the_tombstone_expires(world):
+    holders = {"node1", *world.listed()}
+    world.ask("node1", "invalidate", KEY)
+    world.run(0.1)
+    assert world.where() == {}
+    assert {name for name in world.processes if world.machine(name).directory.is_gone(KEY)} == holders
+    assert world.open(world.strangers()[0]) is None
+    world.run(world.options.tombstone_ttl_s)
+    assert knowing(world) == set()
+
+
+def test_a_joiner_loads_no_locations(world):
+    for number in range(50):
+        world.create("node1", bytes([number]) * 16)
+    world.run(0.1)
+    for process in world.processes.values():
+        process.sent.clear()
+    world.boot("node5")
+    world.run(1.0)
+    assert world.machine("node5").membership.joined
+    assert len(world.machine("node5").directory) == 0
+    snapshots = [s for p in world.processes.values() for s in p.sent if type(s) is m.Snapshot]
+    assert {s.locations for s in snapshots} == {()}
+    assert any(s.end == BUCKETS for s in snapshots)
+    assert world.read("node5") == b"1"
+
+
+def test_directories_are_not_compared(world):
+    (backup,) = world.listed()
+    world.reset("node1", backup)
+    world.run(10.0)
+    assert sent(world, m.Digest) == sent(world, m.Dir) == 0
+
+
+def test_a_holder_that_missed_a_list_learns_it_by_its_confirm():
+    world = cluster(5, Options(location="query", copies=2, reprotect_delay_s=60.0))
+    first, second = world.listed()
+    world.hold(m.Locations, to=second)
+    world.kill(first)
+    world.run(0.5)
+    lives = world.machine("node1").life, world.machine(second).life
+    world.links[frozenset(lives)][lives[1]].clear()  # lost with the connection
+    world.held.clear()
+    location = world.machine("node1").copies[KEY].location
+    assert world.machine(second).copies[KEY].seq < location.seq
+    world.reset("node1", second)
+    world.run(0.2)
+    copy = world.machine(second).copies[KEY]
+    assert copy.location == location
+
+
+def test_a_node_that_was_presumed_dead_finds_its_sessions_new_primary_by_asking():
+    world = cluster(4, Options(location="query", reprotect_delay_s=0.2))
+    world.stop("node1")
+    world.run(world.options.silence_timeout_s + 1.0)
+    world.resume("node1")
+    world.run(2.0)
+    assert sorted(world.where().values()) == ["B", "P"]
+    assert knowing(world) == set(world.where())
+
+
+def test_two_primaries_that_a_partition_left_find_each_other_when_a_link_opens():
+    # Nobody broadcasts, nobody compares digests, and neither asks for a session that it owns.
+    world = cluster(3, Options(location="query", copies=0))
+    machine, other = world.machine("node1"), world.machine("node2")
+    copy = machine.copies[KEY]
+    fork = m.Grant(KEY, copy.term._replace(epoch=7, owner=other.life), (), copy.data(world.now))
+    other.receive(machine.life, fork, world.now)
+    world.run(1.0)
+    assert world.primaries() == ["node1", "node2"]
+    world.reset("node1", "node2")
+    world.run(0.2)
+    assert world.where() == {"node2": "P"}
+
+
+def test_a_newcomer_is_told_of_no_sessions(world):
+    for number in range(20):
+        world.create("node1", bytes([number]) * 16)
+    world.run(1.0)
+    world.processes["node1"].sent.clear()
+    world.boot("node5")
+    world.run(1.0)
+    assert sent(world, m.Locations) == 0
