@@ -6,7 +6,8 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`forwarding`, `expiry` and `upkeep`; of the directory in `announcements`, `snapshots`, `repair` and `confirming`.
+`forwarding`, `expiry`, `upkeep`, `reprotection` and `rebalancing`; of the directory in `announcements`, `snapshots`,
+`repair` and `confirming`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ from sessiond.core.acks import AckLedger
 from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
+from sessiond.core.candidates import Candidates
 from sessiond.core.checkout import Checkout
 from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
@@ -36,8 +38,10 @@ from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.options import Options
+from sessiond.core.rebalancing import Rebalancing
 from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
+from sessiond.core.reprotection import Reprotection
 from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
@@ -77,6 +81,7 @@ class Machine:
         self.snapshots = Snapshots(self)
         self.repair = Repair(self)
         self.confirming = Confirming(self)
+        self.candidates = Candidates(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
         self.takeover = Takeover(self)
@@ -84,6 +89,8 @@ class Machine:
         self.forwarding = Forwarding(self)
         self.expiry = Expiry(self)
         self.upkeep = Upkeep(self)
+        self.reprotection = Reprotection(self)
+        self.rebalancing = Rebalancing(self)
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], object]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
@@ -164,6 +171,8 @@ class Machine:
             self.expiry,
             self.directory,
             self.upkeep,
+            self.reprotection,
+            self.rebalancing,
         )
         for part in parts:
             part.tick(now)
@@ -248,6 +257,7 @@ class Machine:
         )
 
     def drop_copy(self, key: Key) -> None:
+        self.reprotection.orphans.discard(key)
         copy = self.copies.remove(key)
         if copy is not None and copy.leadership is not None:
             self.replication.abandon(copy)
@@ -255,12 +265,13 @@ class Machine:
 
     def quarantine(self, copy: Copy) -> None:
         """This copy may be out of date: it acts no more until it knows its place."""
+        self.reprotection.orphans.discard(copy.key)
         if copy.leadership is not None:
             self.replication.abandon(copy)
         self.takeover.granting.pop(copy.key, None)
         self.copies.set_role(copy, Role.QUARANTINED)
         self.stats.quarantined += 1
-        self.upkeep.look_after(copy.key)
+        self.reprotection.look_after(copy.key)
 
     @property
     def asks_for_locations(self) -> bool:
@@ -395,7 +406,7 @@ class Machine:
         self.lookup.resolve_all()
 
     def standing_changed(self, life: Life) -> None:
-        self.upkeep.standing_changed(life)
+        self.reprotection.standing_changed(life)
 
     def life_ended(self, life: Life, *, left: bool) -> None:
         """A member's life is over: free who waits for it now, queue the rest."""
@@ -412,7 +423,7 @@ class Machine:
                 self.takeover.continue_grant(copy)
         self.confirming.life_ended(life)
         self.lookup.resolve_all()
-        self.upkeep.life_ended(life)
+        self.reprotection.life_ended(life)
 
     def rejoin(self, floor: int, why: str) -> None:
         """The others have buried this node's life: go on under a new one, with every copy in doubt first."""
@@ -553,8 +564,8 @@ class Machine:
 
     @property
     def unprotected(self) -> int:
-        """Sessions here with fewer backups in step than configured."""
-        return len(self.replication.unprotected)
+        """Sessions here with fewer backups in step than configured, and those to be taken over from the dead."""
+        return len(self.replication.unprotected) + len(self.reprotection.orphans)
 
     def cluster_view(self) -> ClusterView:
         return views.cluster_view(self)
