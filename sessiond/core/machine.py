@@ -6,8 +6,8 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`forwarding`, `expiry`, `upkeep`, `reprotection` and `rebalancing`; of the directory in `announcements`, `snapshots`,
-`repair` and `confirming`.
+`rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection` and `rebalancing`; of the directory in
+`announcements`, `snapshots`, `repair` and `confirming`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +42,7 @@ from sessiond.core.rebalancing import Rebalancing
 from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
 from sessiond.core.reprotection import Reprotection
+from sessiond.core.rotation import Aliases
 from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
@@ -84,6 +85,7 @@ class Machine:
         self.candidates = Candidates(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
+        self.aliases = Aliases(self)
         self.takeover = Takeover(self)
         self.lookup = LookupDesk(self)
         self.forwarding = Forwarding(self)
@@ -108,6 +110,7 @@ class Machine:
             m.Locations: lambda _, msg: self.learn_locations(msg.entries),
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
+            m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
             m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
             m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
             m.Ack: self._on_ack,
@@ -170,6 +173,7 @@ class Machine:
             self.forwarding,
             self.expiry,
             self.directory,
+            self.aliases,
             self.upkeep,
             self.reprotection,
             self.rebalancing,
@@ -356,6 +360,7 @@ class Machine:
             )
             if copy is not None and follower is not None and follower.acked < copy.version:
                 self.replication.send_copy(copy, life)
+        self.aliases.tell(life)
         # What was lost with an older link may have been news of a session, or the end of a backup's part.
         self.repair.compare_soon(life)
         self.confirming.begin(life)
@@ -483,12 +488,12 @@ class Machine:
         else:
             self.stall.hold(partial(self.operations.open, operation, key, may_refer=may_refer))
 
-    def create(self, operation: int, key: Key, changes: Changes, now: float) -> None:
-        """Make a session with its first write; resolved with `Committed` or an error."""
+    def create(self, operation: int, key: Key, changes: Changes, now: float, after: int = 0) -> None:
+        """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
         if self._enter(now):
-            self.operations.create(operation, key, changes)
+            self.operations.create(operation, key, changes, after)
         else:
-            self.stall.hold(partial(self.operations.create, operation, key, changes))
+            self.stall.hold(partial(self.operations.create, operation, key, changes, after))
 
     def commit(self, operation: int, key: Key, changes: Changes, if_version: int | None, now: float) -> None:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
@@ -503,6 +508,17 @@ class Machine:
             self.operations.invalidate(operation, key)
         else:
             self.stall.hold(partial(self.operations.invalidate, operation, key))
+
+    def rotate(self, operation: int, key: Key, successor: Key, if_version: int, now: float) -> None:
+        """End a session that goes on under another key; resolved with None or an error."""
+        if self._enter(now):
+            self.operations.rotate(operation, key, successor, if_version)
+        else:
+            self.stall.hold(partial(self.operations.rotate, operation, key, successor, if_version))
+
+    def is_over(self, key: Key) -> bool:
+        """Whether it is known that no session has this key any more, though its successor may answer to it."""
+        return key in self.aliases or self.directory.is_gone(key)
 
     def is_settled(self, key: Key, now: float) -> bool:
         """Whether all that this node shows of a session has been applied by the whole list."""

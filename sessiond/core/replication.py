@@ -14,7 +14,7 @@ from sessiond.core.acks import Applied
 from sessiond.core.copies import Copy, Follower, Leadership, Pending, Role, newer
 from sessiond.core.effects import Resolve
 from sessiond.core.options import TOUCH_CHUNK
-from sessiond.core.types import Key, Life, Location, Stamp, Term
+from sessiond.core.types import Alias, Key, Life, Location, Stamp, Term
 from sessiond.errors import SessionGone, Unavailable
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ class Replication:
 
     # --- the primary: writing ------------------------------------------------------------------------
 
-    def create(self, key: Key) -> Copy:
-        """A new session, empty, with this node as its primary."""
+    def create(self, key: Key, after: int = 0) -> Copy:
+        """A new session, empty, with this node as its primary; its first write is version `after` + 1."""
         machine = self._machine
         copy = Copy(key, Role.PRIMARY, Term(1, machine.life), machine.now)
+        copy.version = after
         copy.leadership = Leadership(since=machine.now)
         machine.copies.put(copy)
         machine.stats.sessions_created += 1
@@ -76,9 +77,13 @@ class Replication:
         else:
             self.maintain(copy)
 
-    def begin_tombstone(self, copy: Copy, pending: Pending) -> None:
-        """End the session: a versioned write of the copy first, final once every backup holds it."""
+    def begin_tombstone(self, copy: Copy, pending: Pending, alias: Alias | None = None) -> None:
+        """End the session: a versioned write of the copy first, final once every backup holds it.
+
+        With an `alias` it goes on under another key, and the old one says so for a while.
+        """
         copy.tombstone = True
+        copy.alias = alias
         copy.version += 1
         copy.last = Stamp(copy.term, copy.version)
         pending.tombstone = True
@@ -331,6 +336,8 @@ class Replication:
         rest = [tombstone, *copy.leads.pending]
         copy.leads.pending.clear()
         machine.drop_copy(copy.key)
+        if copy.alias is not None:
+            machine.aliases.begin(copy.key, copy.alias)
         machine.merge_location(copy.key, location)
         machine.announcements.add(copy.key, location, copy.backups)
         for pending in rest:
@@ -344,6 +351,7 @@ class Replication:
                 machine.emit(
                     Resolve(pending.operation, SessionGone("the session has ended; nothing was written"))
                 )
+        machine.operations.release_deferred(copy.key)
         machine.lookup.resolve(copy.key)
 
     def abandon(self, copy: Copy) -> None:

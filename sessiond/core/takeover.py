@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Follower, GrantState, Handoff, Leadership, Pending, Role
-from sessiond.core.types import Key, Life, Term
+from sessiond.core.types import Alias, Key, Life, Term
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -203,6 +203,7 @@ class Takeover:
         copy.load(grant.data, machine.now)
         if old is not None:
             copy.tombstone = copy.tombstone or old.tombstone
+            copy.alias = copy.alias or old.alias
             if old.leadership is not None:
                 machine.replication.abandon(old)
         machine.copies.put(copy)
@@ -281,7 +282,10 @@ class Takeover:
                 replication.send_copy(copy, other)
             replication.announce(copy)
         if offer.data.tombstone:
-            replication.begin_tombstone(copy, Pending(None, 0))
+            alias = offer.data.alias
+            replication.begin_tombstone(
+                copy, Pending(None, 0), None if alias is None else Alias(alias[0], machine.now + alias[1])
+            )
         else:
             replication.merge(copy, offer.data, life)
 
