@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 STEP_S = 0.01
 """How often a part of the queue is done: a step of 50 sessions holds up a request for a few milliseconds."""
 
-LATE_S = 0.05
-"""A step that comes so late, because the loop was busy, halves the pace."""
+LATE_S = 0.02
+"""A step that comes so late, because the loop was busy, halves the pace: requests wait as long as a step does."""
 
 PACE_MIN = 200.0
 """Sessions per second however busy the node is: a second death must not find everything undone."""
 
-PACE_GROWTH = 1.05
-"""Per step that was in time: from half to full pace in 0.15 s."""
+PACE_GROWTH = 1.02
+"""Per step that was in time: from half to full pace in a third of a second."""
+
+PACE_AT_FIRST = 0.5
+"""Of `reprotect_rate_max`: how much the loop can bear shows only when it begins, and the users of the dead node
+are just being taken over."""
 
 UNDER_WAY_MAX = 2000
 """Copies sent and not acked on one link, beyond which the queue waits: the receiver is what is slow."""
@@ -42,7 +46,7 @@ LISTS_MENDED_AFTER_S = 0.1
 death the users of the dead node come first."""
 
 MARGIN = 1.5
-"""Of the estimate, over the queue at the present pace: users' requests and other nodes' work share the loop."""
+"""Of the estimate, over the queue at the present pace: users' requests and other nodes' work share the loop, and may slow it."""
 
 MEASURED_OVER_S = 1.0
 """The reached pace is averaged over about this."""
@@ -136,6 +140,7 @@ class Reprotection:
             return
         if self._began_at is None:
             self._began_at = machine.now
+            self._pace = self._reached = PACE_AT_FIRST * machine.options.reprotect_rate_max
         self._sessions = machine.unprotected
         self._estimate_s = self.seconds_left
         machine.log(
