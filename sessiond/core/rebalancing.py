@@ -68,7 +68,7 @@ class Rebalancing:
 
     def _may_move(self) -> bool:
         machine = self._machine
-        if machine.draining or not machine.membership.joined or machine.unprotected:
+        if machine.draining or not machine.may_act or machine.unprotected:
             return False
         statuses = (member.status for member in machine.membership.members.values() if member.is_alive)
         return not any(status is not None and status.unprotected for status in statuses)
