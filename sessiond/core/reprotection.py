@@ -32,11 +32,11 @@ PACE_MIN = 200.0
 """Sessions per second however busy the node is: a second death must not find everything undone."""
 
 PACE_GROWTH = 1.02
-"""Per step that was in time: from half to full pace in a third of a second."""
+"""Per step that was in time: twice the pace in a third of a second."""
 
-PACE_AT_FIRST = 0.5
-"""Of `reprotect_rate_max`: how much the loop can bear shows only when it begins, and the users of the dead node
-are just being taken over."""
+PACE_AT_FIRST = 0.25
+"""Of `reprotect_rate_max`: how much the loop can bear shows only when it begins, and the users of the dead node are
+just being taken over. So the first estimate is a cautious one: with the loop to itself it takes a third of that."""
 
 UNDER_WAY_MAX = 2000
 """Copies sent and not acked on one link, beyond which the queue waits: the receiver is what is slow."""

@@ -123,7 +123,7 @@ def test_the_hottest_session_is_protected_first():
     hottest, coldest = mine[0], mine[1]
     world.read("node1", key=hottest)
     world.kill("node2")
-    world.run(0.3)
+    world.run(0.5)
     assert world.listed(hottest) == ["node3"]
     assert world.listed(coldest) == ["node2"]
 
@@ -156,7 +156,7 @@ def test_a_loop_that_lags_slows_it_down_and_the_estimate_says_so():
 
 def test_it_waits_while_too_many_copies_are_under_way(monkeypatch):
     monkeypatch.setattr("sessiond.core.reprotection.UNDER_WAY_MAX", 5)
-    world = world_with_sessions()
+    world = world_with_sessions(Options(reprotect_rate_max=8000))
     world.kill("node2")
     world.hold(m.Ack, by="node3")
     world.run(0.25)
