@@ -79,17 +79,28 @@ class Backend(Protocol):
         changes: Mapping[str, bytes | None],
         *,
         create: bool = False,
+        after: int = 0,
         if_version: int | None = None,
     ) -> Committed:
         """Write `changes` (None deletes an attribute) and wait until every backup has applied them.
 
         With no changes it waits until what this node shows of the session is applied everywhere: a read's
-        answer must not show what could still be lost. `create`: the session must not exist yet. Raises
-        `Conflict`, `SessionGone`, `SessionTooLarge`, `MemoryFull`, `Unavailable`.
+        answer must not show what could still be lost. `create`: the session must not exist yet; its
+        first version is `after` + 1. Raises `Conflict`, `SessionGone`, `SessionTooLarge`, `MemoryFull`, `Unavailable`.
         """
 
     async def invalidate(self, key: Key) -> None:
         """End the session everywhere; returns when no copy can come back. Raises `Unavailable`."""
+
+    async def rotate(self, key: Key, successor: Key, if_version: int) -> None:
+        """End a session that goes on as `successor`, which has its content of `if_version`.
+
+        For `rotate_grace_s` everything asked of the old key is then done with the new one. Raises `Conflict` if
+        somebody wrote since, `SessionGone`, `Unavailable`.
+        """
+
+    def is_over(self, key: Key) -> bool:
+        """Whether this key's token is worth nothing any more, or will be when the grace of its rotation ends."""
 
     def locate(self, key: Key) -> Whereabouts | None:
         """Where the session lives, from this node's own knowledge."""

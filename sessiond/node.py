@@ -198,6 +198,7 @@ class Node:
         changes: Mapping[str, bytes | None],
         *,
         create: bool = False,
+        after: int = 0,
         if_version: int | None = None,
     ) -> Committed:
         machine = self._machine
@@ -206,7 +207,7 @@ class Node:
             return Committed(machine.copies[key].version, protected=True)
         operation, future = self._operation()
         if create:
-            machine.create(operation, key, changes, now)
+            machine.create(operation, key, changes, now, after)
         else:
             machine.commit(operation, key, changes, if_version, now)
         committed: Committed = await self._outcome(future)
@@ -216,6 +217,14 @@ class Node:
         operation, future = self._operation()
         self._machine.invalidate(operation, key, time.monotonic())
         await self._outcome(future)
+
+    async def rotate(self, key: Key, successor: Key, if_version: int) -> None:
+        operation, future = self._operation()
+        self._machine.rotate(operation, key, successor, if_version, time.monotonic())
+        await self._outcome(future)
+
+    def is_over(self, key: Key) -> bool:
+        return self._machine.is_over(key)
 
     def locate(self, key: Key) -> Whereabouts | None:
         return self._machine.locate(key)

@@ -24,10 +24,24 @@ def samples_of(machine: Machine, hub: Hub) -> Iterator[Sample]:
         ("copies_bytes", "Encoded bytes of all copies on this node.", machine.copies.bytes),
         (
             "unprotected",
-            "Sessions here that have fewer backups in step than configured.",
+            "Sessions here with fewer backups in step than configured, or waiting to be taken over.",
             machine.unprotected,
         ),
-        ("repair_backlog", "Sessions queued for takeover or for another backup.", machine.upkeep.backlog),
+        (
+            "reprotect_seconds_left",
+            "Estimate until every session here has its copies again; +Inf if no node can take one.",
+            machine.reprotection.seconds_left,
+        ),
+        (
+            "rebalance_backlog",
+            "Sessions whose placement a rebalancing has yet to look at.",
+            machine.rebalancing.backlog,
+        ),
+        (
+            "repair_backlog",
+            "Sessions queued for takeover or for another backup.",
+            machine.reprotection.backlog,
+        ),
         ("directory_entries", "Sessions whose location this node knows.", len(machine.directory)),
         ("members_alive", "Living members, this node included.", len(machine.membership.alive()) + 1),
     )

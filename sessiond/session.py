@@ -24,6 +24,9 @@ from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
 from sessiond.live import ABSENT, NAME_BYTES_MAX, NOTHING, Live, Snapshot, checked_name
 
+ROTATE_TRIES = 3
+"""Times that a rotation is begun anew because another node's request wrote meanwhile."""
+
 WARNINGS_KEPT_MAX = 1024
 """Warnings about shared objects that are remembered, so that each is given once."""
 
@@ -177,8 +180,9 @@ class Session(MutableMapping[str, Any]):
     async def rotate(self) -> None:
         """Go on under a new token, with all attributes: call it when the visitor's rights change.
 
-        The old token is worth nothing afterwards; other requests that came with it cannot write any more.
-        Raises what `save` raises.
+        For `rotate_grace_s` the old token answers with this session, for the visitor's other requests under way;
+        after that it is worth nothing, and requests that came with it cannot write any more. Raises what `save`
+        raises, `Conflict` only if others keep writing.
         """
         if self.stage is BEGUN:
             raise RuntimeError(
@@ -191,21 +195,40 @@ class Session(MutableMapping[str, Any]):
         old.begin_commit()
         try:
             self._refuse_undone(old)
-            attributes = old.all_attributes(self._sessions.attribute_bytes_max)
-            token, key = self._new_token()
-            backend = self._sessions.backend
-            committed = await backend.commit(key, attributes, create=True)
-            # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
-            await backend.invalidate(old.key)
+            live, token = await self._successor_of(old, old.key)
         finally:
             old.end_commit()
+        self._move_to(live, token)
+        self._sessions.share(live)
+
+    async def _successor_of(self, old: Live, old_key: Key) -> tuple[Live, str]:
+        """The same state under a new key, stored, and its token; the old key has ended."""
+        backend = self._sessions.backend
+        for tries_left in reversed(range(ROTATE_TRIES)):
+            old.catch_up()
+            attributes = old.all_attributes(self._sessions.attribute_bytes_max)
+            version = old.version
+            token, key = self._new_token()
+            committed = await backend.commit(key, attributes, create=True, after=version)
+            try:
+                # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
+                await backend.rotate(old_key, key, version)
+            except SessionGone:
+                await backend.invalidate(key)
+                raise
+            except Conflict:
+                await backend.invalidate(key)
+                if not tries_left:
+                    raise
+                await self._reopen(old, old_key)
+            else:
+                break
         live = Live(key, Snapshot(committed.version, attributes))
         for name in old.base:
             live.values[name] = old.values[name]
             live.base[name] = attributes.get(name)
         live.suspects = set(old.suspects)
-        self._move_to(live, token)
-        self._sessions.share(live)
+        return live, token
 
     def __getitem__(self, name: str) -> Any:
         value = (self._live or self._shared()).read(name)
@@ -261,6 +284,14 @@ class Session(MutableMapping[str, Any]):
     def is_untouched(self) -> bool:
         """Whether there is no session and nobody has asked for one: nothing to settle."""
         return self._live is None
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the token has been rotated, or its session ended: the visitor's newer cookie must stay."""
+        if self.token is None:
+            return False
+        key = self._sessions.keyring.key_of(self.token)
+        return key is not None and self._sessions.backend.is_over(key)
 
     def settle(self) -> Coroutine[Any, Any, None]:
         """Commit what changed, or wait until what was read is safe. Raises what `save` raises."""

@@ -120,6 +120,15 @@ class Settings:
     """Times a second at most that this node asks every other one for a session. Requests beyond it wait, and get a 503
     after `request_wait_s`. With ``location = "query"`` above the rate of requests that come to a wrong node."""
 
+    rebalance_rate_max: int = 1000
+    """Backups moved per second at most to a node that joined. Below `reprotect_rate_max`: this is never urgent."""
+
+    rebalance_after_s: float = 10.0
+    """Backups move only after the members have been the same for so long. Longer than a restart, against churn."""
+
+    rotate_grace_s: float = 10.0
+    """After `rotate()` the old token answers for so long, for requests under way and other tabs. 0: not at all."""
+
     request_wait_s: float = 5.0
     """How long a request waits for its session (look-up, takeover, backups' acks) before it gets a 503."""
 
@@ -176,6 +185,8 @@ MAY_BE_ZERO = frozenset(
     {
         "expect",
         "reprotect_delay_s",
+        "rebalance_after_s",
+        "rotate_grace_s",
         "tenure_min_s",
         "drain_timeout_s",
         "absolute_timeout_s",
@@ -189,6 +200,7 @@ RELATIONS = (
     ("lease_s", 2, "heartbeat_interval_s", "a node must not take its own pauses for standstills"),
     ("silence_timeout_s", 2, "ack_timeout_s", "a slow backup is replaced before it counts as dead"),
     ("tombstone_ttl_s", 2, "silence_timeout_s", "a session that ended must not come back"),
+    ("tombstone_ttl_s", 1, "rotate_grace_s", "a token that was rotated out must not come back"),
     ("session_bytes_max", 1, "attribute_bytes_max", "an attribute is part of a session"),
     ("memory_bytes_max", 1, "session_bytes_max", "a session must fit into the memory"),
     ("link_queue_bytes_max", 1, "session_bytes_max", "a session must fit into a link's queue"),

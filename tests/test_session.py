@@ -525,11 +525,29 @@ async def test_rotation_keeps_everything_under_a_new_token(node, visitor):
     assert node.holds == 0
 
 
-async def test_a_request_with_the_old_token_neither_sees_nor_changes_the_rotated_session(node, visitor):
+async def test_within_the_grace_a_request_under_way_goes_on_with_the_rotated_session(node, visitor):
     session, other = visitor(), visitor()
     session["user"] = "Ada"
     await session.rotate()
-    session["secret"] = 1
+    assert other["user"] == "Ada"
+    assert other.token != session.token
+    other["visits"] = 99
+    await other.settle()
+    await session.settle()
+    assert stored(node, bytes.fromhex(session.key)) == {"visits": 99, "cart": ["mug"], "user": "Ada"}
+    other["visits"] = 100
+    await other.settle()
+    assert stored(node, bytes.fromhex(session.key))["visits"] == 100
+    assert session["visits"] == 1, "as this request has read it"
+
+
+async def test_after_the_grace_a_request_with_the_old_token_neither_sees_nor_changes_the_session(
+    node, visitor
+):
+    session, other = visitor(), visitor()
+    session["user"] = "Ada"
+    await session.rotate()
+    node.aliases.clear()
     assert "secret" not in other
     assert other.token != session.token
     other["visits"] = 99
@@ -537,6 +555,63 @@ async def test_a_request_with_the_old_token_neither_sees_nor_changes_the_rotated
         await other.settle()
     await session.settle()
     assert stored(node, bytes.fromhex(session.key))["visits"] == 1
+
+
+async def test_a_log_out_by_the_old_token_ends_the_rotated_session(node, visitor):
+    session, other = visitor(), visitor()
+    await session.rotate()
+    await other.invalidate()
+    assert node.stored == {}
+    assert other.ended
+
+
+async def test_a_request_that_came_before_the_rotation_keeps_its_promise_about_versions(node, visitor):
+    session, other = visitor(), visitor()
+    seen = other.version
+    session["user"] = "Ada"
+    await session.rotate()
+    assert session.version == seen + 1
+    other["visits"] = 99
+    with pytest.raises(Conflict):
+        await other.save(if_version=seen)
+    other["visits"] = 100
+    await other.save(if_version=other.version)
+    assert stored(node, bytes.fromhex(session.key)) == {"visits": 100, "cart": ["mug"], "user": "Ada"}
+
+
+async def test_only_the_request_that_rotates_may_set_the_visitors_cookie(node, visitor):
+    session, other = visitor(), visitor()
+    assert not other.is_superseded
+    await session.rotate()
+    assert other.is_superseded
+    assert not session.is_superseded
+
+
+async def test_what_somebody_else_writes_during_a_rotation_is_taken_along(node, visitor):
+    session = visitor()
+    session["user"] = "Ada"
+    rotate = node.rotate
+    writes = [b"late"]
+
+    async def rotate_late(key, successor, if_version):
+        if writes:
+            node.write(key, late=encode("late", writes.pop().decode()))
+        await rotate(key, successor, if_version)
+
+    node.rotate = rotate_late
+    await session.rotate()
+    (left,) = node.stored
+    assert stored(node, left)["late"] == "late"
+    assert stored(node, left)["user"] == "Ada"
+
+
+async def test_a_session_that_ends_during_its_rotation_is_not_revived(node, visitor):
+    session = visitor()
+    session["user"] = "Ada"
+    node.stored.pop(visitor.key)
+    with pytest.raises(SessionGone):
+        await session.rotate()
+    assert node.stored == {}
 
 
 async def test_a_rotation_that_cannot_end_the_old_session_leaves_the_visitor_with_it(node, visitor):

@@ -203,7 +203,7 @@ def _before_head(
                     raise
                 session.release()
                 adapter.began()
-            if session.route != name:
+            if session.route != name and not session.is_superseded:
                 header = cookie.answer(session.token, ended=session.ended)
                 if header is not None:
                     response.headers.add(hdrs.SET_COOKIE, header)

@@ -4,7 +4,7 @@ Readers take what they know and ignore the rest, so that a newer node can say mo
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +34,8 @@ class MemberView:
     primaries: int | None
     backups: int | None
     unprotected: int | None
+    reprotect_seconds: float | None = None
+    """Estimate until all its sessions have their copies again. Known of the node itself only; None also if never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,17 @@ class ClusterView:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "ClusterView":
         """Raises KeyError, TypeError or ValueError on a body that is not a cluster view."""
-        fields = MemberView.__slots__
         members = tuple(
-            MemberView(**{**{name: row[name] for name in fields}, "state": MemberState(row["state"])})
-            for row in body["members"]
+            MemberView(**{**_known(row), "state": MemberState(row["state"])}) for row in body["members"]
         )
         return cls(body["cluster"], body["node"], body["quorum"], members)
+
+
+def _known(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a member's row; those with a default may be missing."""
+    needed = (each.name for each in fields(MemberView) if each.default is MISSING)
+    optional = (each.name for each in fields(MemberView) if each.default is not MISSING)
+    return {name: row[name] for name in needed} | {name: row[name] for name in optional if name in row}
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ class Backing:
         fresh.load(data, machine.now)
         if copy is not None and copy.leadership is not None:
             machine.replication.abandon(copy)
+        machine.reprotection.orphans.discard(key)
         machine.copies.put(fresh)
         machine.stats.applied += 1
         if seq > 0:

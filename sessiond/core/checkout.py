@@ -35,8 +35,8 @@ class Checkout:
 
     @property
     def _current(self) -> Copy:
-        # A copy that was replaced (handed away and back) is read where it is now.
-        return self._machine.copies.get(self.key) or self._copy
+        # A copy that was replaced (handed away and back) is read where it is now, and a rotated one under its new key.
+        return self._machine.copies.get(self._machine.aliases.resolve(self.key)) or self._copy
 
     def release(self) -> None:
         if self._released:

@@ -144,6 +144,14 @@ def _pair(first: Check, second: Check) -> Check:
     return checked
 
 
+def _triple(first: Check, second: Check, third: Check) -> Check:
+    def checked(raw: Any) -> tuple[Any, Any, Any]:
+        one, two, three = _array(raw, 3)
+        return (first(one), second(two), third(three))
+
+    return checked
+
+
 def _location(raw: Any) -> Location:
     # Equal ones are usual: sessions of one owner and backup. (Of 1 and True, equal too, either may come first.)
     known = _locations.get(raw) if type(raw) is tuple else None
@@ -204,7 +212,7 @@ def _record(kind: type, *checks: Check) -> Check:
 
 
 def _copy_data(raw: Any) -> m.CopyData:
-    terms, rows, version, last, tombstone, age_s, idle_s, write_ids = _array(raw, 8)
+    terms, rows, version, last, tombstone, age_s, idle_s, write_ids, alias = _array(raw, 9)
     table = _many(_term)(terms)
     attributes: dict[str, Attribute] = {}
     stamps: dict[tuple[int, int], Stamp] = {}
@@ -226,6 +234,7 @@ def _copy_data(raw: Any) -> m.CopyData:
         _seconds(age_s),
         _seconds(idle_s),
         _many(_bytes)(write_ids),
+        _alias(alias),
     )
 
 
@@ -239,6 +248,7 @@ def _pack_copy_data(data: m.CopyData) -> tuple[Any, ...]:
     return (tuple(index), rows, *data[1:])
 
 
+_alias = _optional(_pair(_key, _seconds))
 _lives_of = _many(_life)
 _entry = _pair(_key, _location)
 _status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
@@ -277,8 +287,9 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     28: (m.Confirm, (_key, _term, _uint, _stamp)),
     29: (m.Resigned, (_key, _term)),
     30: (m.Touch, (_many(_pair(_key, _seconds)),)),
-    31: (m.Forward, (_key, _bytes, _changes, _optional(_uint), _bool)),
+    31: (m.Forward, (_key, _bytes, _changes, _optional(_uint), _bool, _optional(_key))),
     32: (m.ForwardResult, (_bytes, _text, _uint, _bool, _text)),
+    33: (m.Aliases, (_many(_triple(_key, _key, _seconds)),)),
     40: (m.Who, (_key, _uint)),
     41: (m.Here, (_key, _uint, _optional(_held), _optional(_location))),
     42: (m.Claim, (_key, _life, _optional(_term), _optional(_term), _uint, _optional(_location))),

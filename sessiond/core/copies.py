@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from sessiond.core.messages import CopyData
 from sessiond.core.options import WRITE_IDS_KEPT
-from sessiond.core.types import EPOCH_NONE, Attribute, Key, Life, Location, Stamp, Term
+from sessiond.core.types import EPOCH_NONE, Alias, Attribute, Key, Life, Location, Stamp, Term
 
 COPY_BYTES = 400
 """What a copy weighs before its attributes: object, key, table entries (measured, rounded)."""
@@ -100,6 +100,7 @@ class Copy:
 
     __slots__ = (
         "accessed_at",
+        "alias",
         "attributes",
         "backups",
         "bytes",
@@ -125,6 +126,8 @@ class Copy:
         self.version = 0
         self.last: Stamp = EPOCH_NONE
         self.tombstone = False
+        self.alias: Alias | None = None
+        """Of a tombstone: where the session goes on, for the grace of its rotation."""
         self.created_at = now
         self.accessed_at = now
         self.write_ids: tuple[bytes, ...] = ()
@@ -167,6 +170,7 @@ class Copy:
             max(0.0, now - self.created_at),
             max(0.0, now - self.accessed_at),
             self.write_ids,
+            None if self.alias is None else (self.alias.key, max(0.0, self.alias.until - now)),
         )
 
     def load(self, data: CopyData, now: float) -> None:
@@ -175,6 +179,7 @@ class Copy:
         self.version = data.version
         self.last = data.last
         self.tombstone = data.tombstone
+        self.alias = None if data.alias is None else Alias(data.alias[0], now + data.alias[1])
         self.created_at = now - data.age_s
         self.accessed_at = now - data.idle_s
         self.write_ids = data.write_ids

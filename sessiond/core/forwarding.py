@@ -29,6 +29,7 @@ class _Forwarded:
     deadline: float
     if_version: int | None
     invalidate: bool
+    is_rotation: bool
 
 
 class Forwarding:
@@ -46,12 +47,13 @@ class Forwarding:
         if_version: int | None,
         *,
         invalidate: bool,
+        successor: Key | None = None,
     ) -> None:
         """Send a commit to the session's primary; the operation is resolved by its answer."""
         machine = self._machine
         if machine.directory.is_gone(key):
             gone = SessionGone("the session has ended; nothing was written")
-            machine.emit(Resolve(operation, None if invalidate else gone))
+            machine.emit(Resolve(operation, None if invalidate and successor is None else gone))
             return
         owner = self._primary_of(key)
         if owner is None:
@@ -61,9 +63,11 @@ class Forwarding:
         machine.stats.writes_forwarded += 1
         write_id = machine.rng.randbytes(WRITE_ID_BYTES)
         deadline = machine.now + machine.options.request_wait_s
-        self._under_way[write_id] = _Forwarded(operation, owner, deadline, if_version, invalidate)
+        self._under_way[write_id] = _Forwarded(
+            operation, owner, deadline, if_version, invalidate, successor is not None
+        )
         machine.due(deadline)
-        machine.send((owner,), m.Forward(key, write_id, dict(changes), if_version, invalidate))
+        machine.send((owner,), m.Forward(key, write_id, dict(changes), if_version, invalidate, successor))
 
     def _primary_of(self, key: Key) -> Life | None:
         machine = self._machine
@@ -85,7 +89,7 @@ class Forwarding:
             case "gone":
                 return (
                     None
-                    if forwarded.invalidate
+                    if forwarded.invalidate and not forwarded.is_rotation
                     else SessionGone("the session has ended; nothing was written")
                 )
             case "conflict":
@@ -120,8 +124,9 @@ class Forwarding:
 
     def on_forward(self, life: Life, forward: m.Forward) -> None:
         machine = self._machine
-        copy = machine.copies.get(forward.key)
-        if machine.directory.is_gone(forward.key):
+        key = machine.aliases.resolve(forward.key)
+        copy = machine.copies.get(key)
+        if machine.directory.is_gone(key):
             machine.send((life,), m.ForwardResult(forward.write_id, "gone", 0, True, ""))
         elif (
             copy is None
@@ -144,8 +149,7 @@ class Forwarding:
             machine.send((life,), m.ForwardResult(forward.write_id, "conflict", copy.version, True, ""))
             return
         if forward.invalidate:
-            machine.stats.invalidated += 1
-            machine.replication.begin_tombstone(copy, pending)
+            machine.operations.end(copy, pending, forward.successor)
             return
         refusal = machine.operations.limits_refusal(copy, forward.changes)
         if refusal is not None:

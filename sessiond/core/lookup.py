@@ -186,7 +186,12 @@ class LookupDesk:
             return
         if machine.directory.is_gone(key):
             self._close(key)
-            self._answer(key, None)
+            successor = machine.aliases.resolve(key)
+            if successor == key:
+                self._answer(key, None)
+            else:
+                for request in self._requests.pop(key, ()):
+                    self.request(successor, request)
             return
         if copy is not None and copy.role is Role.PRIMARY:
             if not self.serve(copy) and requests:

@@ -6,7 +6,8 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`forwarding`, `expiry` and `upkeep`; of the directory in `announcements`, `snapshots`, `repair` and `confirming`.
+`rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection` and `rebalancing`; of the directory in
+`announcements`, `snapshots`, `repair` and `confirming`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ from sessiond.core.acks import AckLedger
 from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
+from sessiond.core.candidates import Candidates
 from sessiond.core.checkout import Checkout
 from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
@@ -36,8 +38,11 @@ from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.options import Options
+from sessiond.core.rebalancing import Rebalancing
 from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
+from sessiond.core.reprotection import Reprotection
+from sessiond.core.rotation import Aliases
 from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
@@ -77,13 +82,17 @@ class Machine:
         self.snapshots = Snapshots(self)
         self.repair = Repair(self)
         self.confirming = Confirming(self)
+        self.candidates = Candidates(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
+        self.aliases = Aliases(self)
         self.takeover = Takeover(self)
         self.lookup = LookupDesk(self)
         self.forwarding = Forwarding(self)
         self.expiry = Expiry(self)
         self.upkeep = Upkeep(self)
+        self.reprotection = Reprotection(self)
+        self.rebalancing = Rebalancing(self)
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], object]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
@@ -101,6 +110,7 @@ class Machine:
             m.Locations: lambda _, msg: self.learn_locations(msg.entries),
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
+            m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
             m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
             m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
             m.Ack: self._on_ack,
@@ -163,7 +173,10 @@ class Machine:
             self.forwarding,
             self.expiry,
             self.directory,
+            self.aliases,
             self.upkeep,
+            self.reprotection,
+            self.rebalancing,
         )
         for part in parts:
             part.tick(now)
@@ -248,6 +261,7 @@ class Machine:
         )
 
     def drop_copy(self, key: Key) -> None:
+        self.reprotection.orphans.discard(key)
         copy = self.copies.remove(key)
         if copy is not None and copy.leadership is not None:
             self.replication.abandon(copy)
@@ -255,12 +269,13 @@ class Machine:
 
     def quarantine(self, copy: Copy) -> None:
         """This copy may be out of date: it acts no more until it knows its place."""
+        self.reprotection.orphans.discard(copy.key)
         if copy.leadership is not None:
             self.replication.abandon(copy)
         self.takeover.granting.pop(copy.key, None)
         self.copies.set_role(copy, Role.QUARANTINED)
         self.stats.quarantined += 1
-        self.upkeep.look_after(copy.key)
+        self.reprotection.look_after(copy.key)
 
     @property
     def asks_for_locations(self) -> bool:
@@ -345,6 +360,7 @@ class Machine:
             )
             if copy is not None and follower is not None and follower.acked < copy.version:
                 self.replication.send_copy(copy, life)
+        self.aliases.tell(life)
         # What was lost with an older link may have been news of a session, or the end of a backup's part.
         self.repair.compare_soon(life)
         self.confirming.begin(life)
@@ -395,7 +411,7 @@ class Machine:
         self.lookup.resolve_all()
 
     def standing_changed(self, life: Life) -> None:
-        self.upkeep.standing_changed(life)
+        self.reprotection.standing_changed(life)
 
     def life_ended(self, life: Life, *, left: bool) -> None:
         """A member's life is over: free who waits for it now, queue the rest."""
@@ -412,7 +428,7 @@ class Machine:
                 self.takeover.continue_grant(copy)
         self.confirming.life_ended(life)
         self.lookup.resolve_all()
-        self.upkeep.life_ended(life)
+        self.reprotection.life_ended(life)
 
     def rejoin(self, floor: int, why: str) -> None:
         """The others have buried this node's life: go on under a new one, with every copy in doubt first."""
@@ -472,12 +488,12 @@ class Machine:
         else:
             self.stall.hold(partial(self.operations.open, operation, key, may_refer=may_refer))
 
-    def create(self, operation: int, key: Key, changes: Changes, now: float) -> None:
-        """Make a session with its first write; resolved with `Committed` or an error."""
+    def create(self, operation: int, key: Key, changes: Changes, now: float, after: int = 0) -> None:
+        """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
         if self._enter(now):
-            self.operations.create(operation, key, changes)
+            self.operations.create(operation, key, changes, after)
         else:
-            self.stall.hold(partial(self.operations.create, operation, key, changes))
+            self.stall.hold(partial(self.operations.create, operation, key, changes, after))
 
     def commit(self, operation: int, key: Key, changes: Changes, if_version: int | None, now: float) -> None:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
@@ -492,6 +508,17 @@ class Machine:
             self.operations.invalidate(operation, key)
         else:
             self.stall.hold(partial(self.operations.invalidate, operation, key))
+
+    def rotate(self, operation: int, key: Key, successor: Key, if_version: int, now: float) -> None:
+        """End a session that goes on under another key; resolved with None or an error."""
+        if self._enter(now):
+            self.operations.rotate(operation, key, successor, if_version)
+        else:
+            self.stall.hold(partial(self.operations.rotate, operation, key, successor, if_version))
+
+    def is_over(self, key: Key) -> bool:
+        """Whether it is known that no session has this key any more, though its successor may answer to it."""
+        return key in self.aliases or self.directory.is_gone(key)
 
     def is_settled(self, key: Key, now: float) -> bool:
         """Whether all that this node shows of a session has been applied by the whole list."""
@@ -553,8 +580,8 @@ class Machine:
 
     @property
     def unprotected(self) -> int:
-        """Sessions here with fewer backups in step than configured."""
-        return len(self.replication.unprotected)
+        """Sessions here with fewer backups in step than configured, and those to be taken over from the dead."""
+        return len(self.replication.unprotected) + len(self.reprotection.orphans)
 
     def cluster_view(self) -> ClusterView:
         return views.cluster_view(self)

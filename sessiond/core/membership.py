@@ -128,7 +128,7 @@ class Membership:
     def backup_candidates(self) -> list[Candidate]:
         """Members that can take a copy now."""
         return [
-            Candidate(name, member.identity.zone if member.identity else "")
+            self.candidate(name)
             for name, member in self.members.items()
             if member.linked
             and member.is_alive
@@ -137,6 +137,11 @@ class Membership:
             and not member.status.draining
             and not member.status.full
         ]
+
+    def candidate(self, name: str) -> Candidate:
+        """A member as `placement` sees it."""
+        identity = self.members[name].identity
+        return Candidate(name, identity.zone if identity else "")
 
     def life_of(self, name: str) -> Life:
         return self.members[name].life

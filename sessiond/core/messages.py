@@ -137,6 +137,12 @@ class Dir(NamedTuple):
     whole: bool
 
 
+class Aliases(NamedTuple):
+    """Rotated sessions: old key, new key, and for how many seconds the old one answers still."""
+
+    entries: tuple[tuple[Key, Key, float], ...]
+
+
 # --- replication ------------------------------------------------------------------------------------
 
 
@@ -150,6 +156,8 @@ class CopyData(NamedTuple):
     age_s: float
     idle_s: float
     write_ids: tuple[bytes, ...]
+    alias: tuple[Key, float] | None = None
+    """Of a tombstone: the key under which the session goes on, and for how many seconds to say so."""
 
 
 class Put(NamedTuple):
@@ -245,13 +253,17 @@ class Touch(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A commit made on a node that is no longer the primary. `invalidate` ends the session instead."""
+    """A commit made on a node that is no longer the primary. `invalidate` ends the session instead.
+
+    `successor`: with `invalidate`, the key under which the session goes on.
+    """
 
     key: Key
     write_id: bytes
     changes: dict[str, bytes | None]
     if_version: int | None
     invalidate: bool
+    successor: Key | None = None
 
 
 class ForwardResult(NamedTuple):
@@ -350,6 +362,7 @@ Message = (
     | Locations
     | Digest
     | Dir
+    | Aliases
     | Put
     | Patch
     | Ack

@@ -35,7 +35,7 @@ class Operations:
     def try_open(self, key: Key) -> Checkout | None:
         """The session, if this node is its primary and nothing stands in the way."""
         machine = self._machine
-        copy = machine.copies.get(key)
+        copy = machine.copies.get(machine.aliases.resolve(key))
         return self.check_out(copy) if copy is not None and self.admits(copy) else None
 
     def open(self, operation: int, key: Key, *, may_refer: bool) -> None:
@@ -44,6 +44,7 @@ class Operations:
         if not machine.may_act:
             machine.emit(Resolve(operation, self._outvoted()))
             return
+        key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self.admits(copy):
             machine.emit(Resolve(operation, self.check_out(copy)))
@@ -113,8 +114,8 @@ class Operations:
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
 
-    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None]) -> None:
-        """Make a session with its first write; resolved with `Committed` or an error."""
+    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None], after: int = 0) -> None:
+        """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
         machine = self._machine
         if not machine.may_act or machine.left:
             # While the node drains it finishes what it has begun: new visitors are refused before they get here.
@@ -124,7 +125,7 @@ class Operations:
         if refusal is not None:
             machine.emit(Resolve(operation, refusal))
             return
-        copy = machine.replication.create(key)
+        copy = machine.replication.create(key, after)
         self._write(operation, copy, changes)
         if not copy.backups:
             machine.replication.announce(copy)  # with a list, adding to it has announced it
@@ -138,6 +139,7 @@ class Operations:
     ) -> None:
         """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
         machine = self._machine
+        key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
             self._defer(key, lambda: self.commit(operation, key, changes, if_version))
@@ -173,6 +175,7 @@ class Operations:
     def invalidate(self, operation: int, key: Key) -> None:
         """End a session for good; resolved with None or an error."""
         machine = self._machine
+        key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
             self._defer(key, lambda: self.invalidate(operation, key))
@@ -184,9 +187,41 @@ class Operations:
         elif copy.tombstone:
             machine.replication.answer_when_applied(copy, Pending(operation, 0, tombstone=True))
         else:
-            machine.stats.invalidated += 1
-            machine.replication.begin_tombstone(copy, Pending(operation, 0))
+            self.end(copy, Pending(operation, 0), None)
         machine.due(machine.now + machine.options.ack_timeout_s)
+
+    def rotate(self, operation: int, key: Key, successor: Key, if_version: int) -> None:
+        """End a session that goes on as `successor`, a session with the content of `if_version`.
+
+        Resolved with None or an error: `Conflict` if somebody wrote since, whose write would be lost.
+        """
+        machine = self._machine
+        key = machine.aliases.resolve(key)
+        copy = machine.copies.get(key)
+        if copy is not None and self._is_moving(copy):
+            self._defer(key, lambda: self.rotate(operation, key, successor, if_version))
+            return
+        if copy is None or copy.role is not Role.PRIMARY:
+            machine.forwarding.forward(operation, key, {}, if_version, invalidate=True, successor=successor)
+        elif not machine.lease.is_held():
+            machine.emit(Resolve(operation, self._outvoted()))
+        elif copy.tombstone:
+            machine.replication.answer_when_applied(copy, Pending(operation, 0))
+        elif if_version != copy.version:
+            machine.emit(Resolve(operation, Conflict(if_version, copy.version)))
+        else:
+            self.end(copy, Pending(operation, 0), successor)
+        machine.due(machine.now + machine.options.ack_timeout_s)
+
+    def end(self, copy: Copy, pending: Pending, successor: Key | None) -> None:
+        """Begin the end of a session here, which may go on under another key."""
+        machine = self._machine
+        if successor is None:
+            machine.stats.invalidated += 1
+            machine.replication.begin_tombstone(copy, pending)
+        else:
+            machine.stats.rotated += 1
+            machine.replication.begin_tombstone(copy, pending, machine.aliases.new(successor))
 
     def _outvoted(self) -> Unavailable:
         """Why this node may not act."""
@@ -202,8 +237,10 @@ class Operations:
         )
 
     def _is_moving(self, copy: Copy) -> bool:
-        """Whether a handoff is at its end, when nobody can take a write."""
+        """Whether a handoff, or a rotation, is at its end, when nobody can take a write."""
         leads = copy.leadership
+        if copy.alias is not None and copy.role is Role.PRIMARY:
+            return True
         if leads is None:
             return False
         return leads.grant is not None or (leads.handoff is not None and self.is_frozen(copy))

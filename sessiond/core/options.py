@@ -59,6 +59,9 @@ class Options:
     reprotect_delay_s: float = 1.0
     reprotect_rate_max: int = 5000
     lookup_rate_max: int = 2000
+    rebalance_rate_max: int = 1000
+    rebalance_after_s: float = 10.0
+    rotate_grace_s: float = 10.0
     request_wait_s: float = 5.0
     handoff_wait_s: float = 2.0
     tenure_min_s: float = 0.05

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sessiond.backend import Committed
-from sessiond.contract.placement import ranking
 from sessiond.core import messages as m
 from sessiond.core.acks import Applied
 from sessiond.core.copies import Copy, Follower, Leadership, Pending, Role, newer
 from sessiond.core.effects import Resolve
 from sessiond.core.options import TOUCH_CHUNK
-from sessiond.core.types import Key, Life, Location, Stamp, Term
+from sessiond.core.types import Alias, Key, Life, Location, Stamp, Term
 from sessiond.errors import SessionGone, Unavailable
 
 if TYPE_CHECKING:
@@ -43,10 +42,11 @@ class Replication:
 
     # --- the primary: writing ------------------------------------------------------------------------
 
-    def create(self, key: Key) -> Copy:
-        """A new session, empty, with this node as its primary."""
+    def create(self, key: Key, after: int = 0) -> Copy:
+        """A new session, empty, with this node as its primary; its first write is version `after` + 1."""
         machine = self._machine
         copy = Copy(key, Role.PRIMARY, Term(1, machine.life), machine.now)
+        copy.version = after
         copy.leadership = Leadership(since=machine.now)
         machine.copies.put(copy)
         machine.stats.sessions_created += 1
@@ -72,14 +72,18 @@ class Replication:
         pending.version = copy.version
         copy.leads.pending.append(pending)
         self.waiting.setdefault(copy.key, self._machine.now)
-        if copy.backups:
+        if copy.backups and self._machine.candidates.late.isdisjoint(copy.backups):
             self.progress(copy)
         else:
             self.maintain(copy)
 
-    def begin_tombstone(self, copy: Copy, pending: Pending) -> None:
-        """End the session: a versioned write of the copy first, final once every backup holds it."""
+    def begin_tombstone(self, copy: Copy, pending: Pending, alias: Alias | None = None) -> None:
+        """End the session: a versioned write of the copy first, final once every backup holds it.
+
+        With an `alias` it goes on under another key, and the old one says so for a while.
+        """
         copy.tombstone = True
+        copy.alias = alias
         copy.version += 1
         copy.last = Stamp(copy.term, copy.version)
         pending.tombstone = True
@@ -151,12 +155,15 @@ class Replication:
         now, wanted = machine.now, machine.options.copies
         leads = copy.leads
         changed = machine.lease.is_held() and self._drop_dead(copy)
-        for follower in leads.followers.values():
+        for life, follower in leads.followers.items():
             if follower.acked >= copy.version:
                 follower.slow = False
                 follower.waiting_since = now
             elif now - follower.waiting_since > machine.options.ack_timeout_s:
                 follower.slow = True
+                machine.candidates.was_late(life)
+            elif life in machine.candidates.late:
+                follower.slow = True  # another session has waited for it already
         changed |= self._extend(copy)
         self._release_surplus(copy)
         for life, follower in leads.followers.items():
@@ -165,16 +172,25 @@ class Replication:
         if changed:
             self.announce(copy)
         in_step = sum(f.acked >= copy.version and f.released_at is None for f in leads.followers.values())
-        if in_step < wanted:
+        if in_step < wanted and not self._is_being_created(copy):
             self.unprotected.add(copy.key)
         else:
             self.unprotected.discard(copy.key)
         as_wanted = len(copy.backups) == wanted and in_step == wanted
-        if leads.handoff is None and (as_wanted or not (copy.backups or self._candidates(copy))):
+        if leads.handoff is None and (
+            as_wanted or not (copy.backups or machine.candidates.beside(copy.key, copy.backups))
+        ):
             self.repairing.pop(copy.key, None)
         else:
             self.repairing.setdefault(copy.key, now)
         self.progress(copy)
+
+    def _is_being_created(self, copy: Copy) -> bool:
+        """Whether its first copies are under way, so that nothing of it has been promised to anybody yet."""
+        machine = self._machine
+        wanted = machine.options.copies
+        is_young = machine.now - copy.leads.since <= machine.options.ack_timeout_s
+        return is_young and copy.term.epoch == 1 and copy.seq == wanted == len(copy.backups)
 
     def _may_resend(self, follower: Follower) -> bool:
         """Whether a member that stays should have answered by now."""
@@ -191,12 +207,6 @@ class Replication:
                 copy.leads.followers.pop(life, None)
         return bool(dead)
 
-    def _candidates(self, copy: Copy) -> list[str]:
-        machine = self._machine
-        holding = {life.name for life in copy.backups}
-        others = (c for c in machine.membership.backup_candidates() if c.name not in holding)
-        return ranking(copy.key, machine.zone, others)
-
     def _extend(self, copy: Copy) -> bool:
         machine = self._machine
         leads = copy.leads
@@ -207,15 +217,41 @@ class Replication:
         missing = machine.options.copies - good
         if missing <= 0:
             return False
-        candidates = self._candidates(copy)[:missing]
+        candidates = machine.candidates.beside(copy.key, copy.backups)[:missing]
         for name in candidates:
-            life = machine.membership.life_of(name)
-            copy.seq += 1
-            copy.backups = (*copy.backups, life)
-            leads.followers[life] = Follower(added_seq=copy.seq, waiting_since=machine.now)
-            machine.stats.backups_added += 1
-            self.send_copy(copy, life)
+            self._add(copy, name)
         return bool(candidates)
+
+    def _add(self, copy: Copy, name: str) -> None:
+        machine = self._machine
+        life = machine.membership.life_of(name)
+        copy.seq += 1
+        copy.backups = (*copy.backups, life)
+        copy.leads.followers[life] = Follower(added_seq=copy.seq, waiting_since=machine.now)
+        machine.stats.backups_added += 1
+        self.send_copy(copy, life)
+
+    def misplaced(self, copy: Copy) -> list[str]:
+        """Names of members that `placement` wants in a list and that are not in it."""
+        best = self._machine.candidates.best(copy.key)[: self._machine.options.copies]
+        held = {life.name for life in copy.backups}
+        return [name for name in best if name not in held]
+
+    def move(self, copy: Copy, to: list[str]) -> bool:
+        """Begin to move backups of a list that is as it should be; False if it is not, and has to settle first.
+
+        Nothing is given up for it: the better ones are added, and when they are in step `maintain` releases others.
+        """
+        machine = self._machine
+        leads = copy.leads
+        in_step = all(follower.acked >= copy.version for follower in leads.followers.values())
+        if leads.handoff is not None or len(copy.backups) != machine.options.copies or not in_step:
+            return False
+        for name in to:
+            self._add(copy, name)
+        self.announce(copy)
+        self.repairing.setdefault(copy.key, machine.now)
+        return True
 
     def _release_surplus(self, copy: Copy) -> None:
         machine = self._machine
@@ -235,8 +271,9 @@ class Replication:
         ]
         if len(in_step) < wanted:
             return
+        kept = machine.candidates.best_of(copy.key, in_step)[:wanted]
         for life in copy.backups:
-            if life not in in_step[:wanted] and leads.followers[life].released_at is None:
+            if life not in kept and leads.followers[life].released_at is None:
                 self._release(copy, life)
 
     def _release(self, copy: Copy, life: Life) -> None:
@@ -266,7 +303,7 @@ class Replication:
                     if machine.membership.is_dead(life):
                         self.maintain(copy)  # it died before this write, and its turn had not come yet
                     return
-            if not followers and machine.options.copies and self._candidates(copy):
+            if not followers and machine.options.copies and machine.candidates.beside(copy.key, copy.backups):
                 self.repairing.setdefault(copy.key, machine.now)
                 self.maintain(copy)  # a node could hold a copy: the answer waits until it does
                 return
@@ -299,6 +336,8 @@ class Replication:
         rest = [tombstone, *copy.leads.pending]
         copy.leads.pending.clear()
         machine.drop_copy(copy.key)
+        if copy.alias is not None:
+            machine.aliases.begin(copy.key, copy.alias)
         machine.merge_location(copy.key, location)
         machine.announcements.add(copy.key, location, copy.backups)
         for pending in rest:
@@ -312,6 +351,7 @@ class Replication:
                 machine.emit(
                     Resolve(pending.operation, SessionGone("the session has ended; nothing was written"))
                 )
+        machine.operations.release_deferred(copy.key)
         machine.lookup.resolve(copy.key)
 
     def abandon(self, copy: Copy) -> None:
@@ -348,6 +388,11 @@ class Replication:
         if follower is None or applied.seq < follower.added_seq:
             return  # of an earlier stint in the list
         follower.acked = max(follower.acked, applied.version)
+        machine = self._machine
+        if life in machine.candidates.late and (
+            machine.now - follower.waiting_since < machine.options.ack_timeout_s / 2
+        ):
+            machine.candidates.was_prompt(life)
         if copy.is_granting:
             self._machine.takeover.continue_grant(copy)
         elif applied.key in self.repairing:

@@ -23,6 +23,11 @@ class Stats:
     handoffs: int = _counter("Sessions handed to another live node.")
     grants: int = _counter("Terms granted here to other nodes.")
     backups_added: int = _counter("Backups chosen to replace one that died, lagged or left.")
+    slow_backups: int = _counter(
+        "Times a member owed an ack for longer than ack_timeout_s and was passed over."
+    )
+    rebalanced: int = _counter("Backups moved to where placement wants them.")
+    rotated: int = _counter("Sessions that went on under a new token.")
     quarantined: int = _counter("Copies set aside because they may be out of date.")
     merged: int = _counter("Quarantined copies whose news a primary merged: a fork that healed.")
     expired: int = _counter("Sessions ended by a time-out.")

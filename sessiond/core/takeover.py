@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Follower, GrantState, Handoff, Leadership, Pending, Role
-from sessiond.core.types import Key, Life, Term
+from sessiond.core.types import Alias, Key, Life, Term
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -175,6 +175,7 @@ class Takeover:
             self._become_primary(copy)
             return
         copy.leadership = None
+        machine.reprotection.orphans.discard(copy.key)
         machine.send((grant.to,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))
         machine.lookup.resolve(copy.key)
         machine.operations.release_deferred(copy.key)
@@ -202,6 +203,7 @@ class Takeover:
         copy.load(grant.data, machine.now)
         if old is not None:
             copy.tombstone = copy.tombstone or old.tombstone
+            copy.alias = copy.alias or old.alias
             if old.leadership is not None:
                 machine.replication.abandon(old)
         machine.copies.put(copy)
@@ -215,6 +217,7 @@ class Takeover:
         before = copy.leadership
         leads = copy.leadership = Leadership(since=machine.now, grace_s=machine.options.touch_interval_s)
         machine.copies.set_role(copy, Role.PRIMARY)
+        machine.reprotection.orphans.discard(copy.key)
         copy.seq += 1
         for life in copy.backups:
             if before is not None and life in before.followers:
@@ -279,7 +282,10 @@ class Takeover:
                 replication.send_copy(copy, other)
             replication.announce(copy)
         if offer.data.tombstone:
-            replication.begin_tombstone(copy, Pending(None, 0))
+            alias = offer.data.alias
+            replication.begin_tombstone(
+                copy, Pending(None, 0), None if alias is None else Alias(alias[0], machine.now + alias[1])
+            )
         else:
             replication.merge(copy, offer.data, life)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sessiond.contract.session_id import Key
 
-__all__ = ["EPOCH_NONE", "Attribute", "Key", "Life", "Location", "Stamp", "Term"]
+__all__ = ["EPOCH_NONE", "Alias", "Attribute", "Key", "Life", "Location", "Stamp", "Term"]
 
 
 class Life(NamedTuple):
@@ -53,6 +53,13 @@ class Location(NamedTuple):
     def rank(self) -> tuple[bool, Term, int]:
         """What merging compares: a committed tombstone beats every term, then the higher (term, seq)."""
         return (self.gone, self.term, self.seq)
+
+
+class Alias(NamedTuple):
+    """The key under which a rotated session goes on, and the reading of this node's clock until which to say so."""
+
+    key: Key
+    until: float
 
 
 class Attribute(NamedTuple):

@@ -1,5 +1,6 @@
 """What a node shows of its cluster and of one session, from its own knowledge."""
 
+import math
 from typing import TYPE_CHECKING
 
 from sessiond.backend import Whereabouts
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def cluster_view(machine: "Machine") -> ClusterView:
     """The cluster as this node sees it."""
     identity, counts = machine.identity, machine.copies.counts
+    left_s = machine.reprotection.seconds_left
     own = MemberView(
         name=identity.life.name,
         incarnation=identity.life.incarnation,
@@ -25,6 +27,7 @@ def cluster_view(machine: "Machine") -> ClusterView:
         primaries=counts[Role.PRIMARY],
         backups=counts[Role.BACKUP],
         unprotected=machine.unprotected,
+        reprotect_seconds=round(left_s, 3) if math.isfinite(left_s) else None,
     )
     rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
     return ClusterView(identity.cluster_name, identity.life.name, machine.options.quorum, tuple(rows))

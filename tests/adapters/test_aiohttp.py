@@ -201,6 +201,58 @@ async def test_rotation_sets_the_new_token(site, node):
     assert set(node.stored[node.keyring.key_of(fresh)].attributes) == {"n", "user"}
 
 
+async def test_the_old_token_answers_in_the_grace_and_never_replaces_the_new_cookie(site, node):
+    async def login(_request, session) -> None:
+        session["user"] = "Ada"
+        await session.rotate()
+
+    async def page(_request, session) -> web.Response:
+        session["seen"] = session.get("seen", 0) + 1
+        return web.Response(text=str(session.get("user")))
+
+    site.route(login, "/login")
+    site.route(page, "/page")
+    await site.start()
+    token, _ = node.new_session(n=encode("n", 5))
+    fresh, _, _ = cookies_set(await site.fetch("/login", cookie=f"{token}.node1"))["SESSIONID"].partition(".")
+    for route in ("node1", "node9"):  # also when the node that the cookie names is gone
+        answer = await site.fetch("/page", cookie=f"{token}.{route}")
+        assert answer.body == b"Ada"
+        assert answer.all("Set-Cookie") == []
+    key = node.keyring.key_of(fresh)
+    assert set(node.stored) == {key}
+    assert set(node.stored[key].attributes) == {"n", "user", "seen"}
+    node.aliases.clear()  # the grace is over
+    answer = await site.fetch("/page", cookie=f"{token}.node1")
+    assert answer.body == b"None"
+    assert cookies_set(answer)["SESSIONID"].partition(".")[0] not in ("", token, fresh)
+
+
+async def test_a_slow_request_that_came_before_the_rotation_leaves_the_new_cookie_alone(site, node):
+    went_in, may_go = asyncio.Event(), asyncio.Event()
+
+    async def login(_request, session) -> None:
+        await session.rotate()
+
+    async def slow(_request, session) -> None:
+        went_in.set()
+        await may_go.wait()
+        session["slow"] = 1
+
+    site.route(login, "/login")
+    site.route(slow, "/slow")
+    await site.start()
+    token, _ = node.new_session()
+    answering = asyncio.create_task(site.fetch("/slow", cookie=f"{token}.node9"))
+    await went_in.wait()
+    fresh, _, _ = cookies_set(await site.fetch("/login", cookie=f"{token}.node1"))["SESSIONID"].partition(".")
+    may_go.set()
+    answer = await answering
+    assert answer.status == 200
+    assert answer.all("Set-Cookie") == []
+    assert set(node.stored[node.keyring.key_of(fresh)].attributes) == {"slow"}
+
+
 async def test_the_cookie_is_set_on_the_response_that_leaves_whoever_made_it(site):
     @web.middleware
     async def error_pages(request, handler):

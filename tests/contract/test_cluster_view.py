@@ -30,6 +30,7 @@ def test_a_view_has_the_names_that_others_rely_on() -> None:
         "primaries": 5,
         "backups": 6,
         "unprotected": 0,
+        "reprotect_seconds": None,
     }
     assert body["members"][1]["state"] == "dead"
     assert body["members"][1]["primaries"] is None
@@ -76,3 +77,10 @@ def test_health_without_one_of_its_fields_is_no_health(missing: str) -> None:
     body = {name: value for name, value in HEALTH.to_json().items() if name != missing}
     with pytest.raises(KeyError):
         HealthView.from_json(body)
+
+
+def test_a_row_without_the_estimate_is_of_an_older_node() -> None:
+    body = json.loads(json.dumps(VIEW.to_json()))
+    for row in body["members"]:
+        del row["reprotect_seconds"]
+    assert {member.reprotect_seconds for member in ClusterView.from_json(body).members} == {None}

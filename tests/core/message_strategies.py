@@ -35,6 +35,7 @@ copies = st.builds(
     seconds,
     seconds,
     st.lists(st.binary(max_size=16), max_size=3).map(tuple),
+    st.none() | st.tuples(keys, seconds),
 )
 statuses = st.builds(m.Status, st.booleans(), st.booleans(), st.booleans(), uints, uints, uints)
 held = st.builds(m.Held, st.sampled_from("PBQ"), terms, uints, life_lists, stamps)
@@ -64,6 +65,7 @@ FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
     m.Locations: (entries,),
     m.Digest: (st.none() | st.integers(0, GROUPS - 1), digests),
     m.Dir: (st.integers(0, BUCKETS - 1), entries, st.booleans()),
+    m.Aliases: (st.lists(st.tuples(keys, keys, seconds), max_size=4).map(tuple),),
     m.Put: (keys, terms, uints, life_lists, copies),
     m.Patch: (
         keys,
@@ -84,7 +86,7 @@ FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
     m.Confirm: (keys, terms, uints, stamps),
     m.Resigned: (keys, terms),
     m.Touch: (st.lists(st.tuples(keys, seconds), max_size=4).map(tuple),),
-    m.Forward: (keys, st.binary(max_size=16), changes, st.none() | uints, st.booleans()),
+    m.Forward: (keys, st.binary(max_size=16), changes, st.none() | uints, st.booleans(), st.none() | keys),
     m.ForwardResult: (st.binary(max_size=16), texts, uints, st.booleans(), texts),
     m.Who: (keys, uints),
     m.Here: (keys, uints, st.none() | held, st.none() | locations),

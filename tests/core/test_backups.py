@@ -216,7 +216,7 @@ def test_sessions_that_lost_their_backup_are_mended_at_a_bounded_rate():
     world.run(1.0)
     world.kill("node2")
     world.run(0.2)
-    assert 100 < sum(names_of(world, key) == ["node2"] for key in keys) < 150
+    assert 100 < sum(names_of(world, key) == ["node2"] for key in keys) < 160
     world.run(5.0)
     assert all(names_of(world, key) == ["node3"] for key in keys)
 

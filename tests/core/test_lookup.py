@@ -223,7 +223,7 @@ def fork(world: World, node: str, data: m.CopyData) -> None:
     copy = Copy(KEY, Role.QUARANTINED, data.last.term, world.now)
     copy.load(data, world.now)
     machine.copies.put(copy)
-    machine.upkeep.look_after(KEY)
+    machine.reprotection.look_after(KEY)
 
 
 def quarantined(world: World, *nodes: str) -> None:
@@ -309,7 +309,7 @@ def test_who_is_granted_a_session_merges_the_news_of_its_own_quarantined_copy():
     data = world.machine("node1").copies[KEY].data(world.now)
     world.kill("node1")
     news = Attribute(b"9", Stamp(Term(1, Life("node0", 1)), 5))
-    world.machine(asker).upkeep.look_after = lambda key: None  # it does not offer them meanwhile
+    world.machine(asker).reprotection.look_after = lambda key: None  # it does not offer them meanwhile
     fork(world, asker, data._replace(attributes={"news": news}, last=news.stamp))
     life = world.machine(asker).life
     world.machine(holder).receive(life, m.Claim(KEY, life, None, None, 1, None), world.now)

@@ -74,7 +74,7 @@ def test_a_machine_that_rests_asks_for_no_more_than_its_heartbeats_and_compariso
     machine.tick = lambda now: (ticks.append(now), tick(now))
     world.run(10.0)
     assert len(ticks) <= 10.0 / world.options.heartbeat_interval_s + 10.0 / DIGEST_INTERVAL_S + 5
-    assert machine.upkeep.backlog == 0
+    assert machine.reprotection.backlog == 0
     assert machine.lookup.is_idle
     assert not machine.replication.waiting
     assert not machine.replication.repairing

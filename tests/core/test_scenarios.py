@@ -92,7 +92,7 @@ def test_an_offer_is_merged_while_a_session_is_about_to_be_handed_over():
     copy.load(data._replace(attributes={"news": news}, last=news.stamp), world.now)
     machine = world.machine(stranger)
     machine.copies.put(copy)
-    machine.upkeep.look_after(KEY)
+    machine.reprotection.look_after(KEY)
     world.run(0.3)
     assert KEY not in machine.copies
     held.release()

@@ -17,6 +17,7 @@ def create_app() -> web.Application:
             web.post("/number/{number}", write),
             web.post("/unstorable", store_unstorable),
             web.post("/bytes/{count}", store_bytes),
+            web.post("/log-in/{number}", log_in),
             web.post("/log-out", log_out),
             web.post("/wait/{number}", wait_and_write),
             web.get("/waiting", count_waiting),
@@ -69,6 +70,14 @@ async def store_bytes(request: web.Request) -> web.Response:
             break
     session["number"] = -1
     return _answer(request, -1)
+
+
+async def log_in(request: web.Request) -> web.Response:
+    """The visitor's rights change, and so does the token."""
+    session = await get_session(request)
+    session["number"] = number = int(request.match_info["number"])
+    await session.rotate()
+    return _answer(request, number)
 
 
 async def log_out(request: web.Request) -> web.Response:

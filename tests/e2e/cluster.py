@@ -161,6 +161,17 @@ class Cluster:
         body = await _fetch(self.nodes[name].api, "/v1/cluster")
         return ClusterView.from_json(body) if body is not None else None
 
+    async def metrics(self, name: str) -> list[str]:
+        """The lines of a node's `/metrics`; none if it does not answer."""
+        browser = Browser(self.nodes[name].api)
+        try:
+            answer = await browser.get("/metrics")
+        except NotAnswered:
+            return []
+        finally:
+            await browser.close()
+        return answer.body.decode().splitlines()
+
     async def alive(self, name: str) -> list[str]:
         """The nodes that this one sees alive."""
         view = await self.view(name)

@@ -28,21 +28,27 @@ class Stored:
 
 
 class FakeCheckout:
-    def __init__(self, key: Key, stored: Stored) -> None:
+    def __init__(self, node: "FakeNode", key: Key, stored: Stored) -> None:
         self.key = key
+        self._node = node
         self._stored = stored
         self._released = False
         stored.holds += 1
 
     @property
     def version(self) -> int:
-        return self._stored.version
+        return self._now.version
+
+    @property
+    def _now(self) -> Stored:
+        """A rotated session is read under its new key."""
+        return self._node.stored.get(self._node.resolve(self.key), self._stored)
 
     def names(self) -> Iterable[str]:
-        return list(self._stored.attributes)
+        return list(self._now.attributes)
 
     def read(self, name: str) -> bytes | None:
-        return self._stored.attributes.get(name)
+        return self._now.attributes.get(name)
 
     def release(self) -> None:
         if not self._released:
@@ -71,6 +77,10 @@ class FakeNode:
         self.open_error: Exception | None = None
         self.commit_error: Exception | None = None
         self.invalidate_error: Exception | None = None
+        self.over: set[Key] = set()
+        """Keys whose sessions were rotated."""
+        self.aliases: dict[Key, Key] = {}
+        """Rotated keys that answer still; a test ends their grace by emptying it."""
         self._may_go = asyncio.Event()
         self._may_go.set()
         self._changed = asyncio.Event()
@@ -122,8 +132,9 @@ class FakeNode:
     def try_open(self, key: Key) -> FakeCheckout | None:
         if not self.opens_at_once or self.open_error is not None or not self.serving or key in self.owners:
             return None
+        key = self.resolve(key)
         stored = self.stored.get(key)
-        return None if stored is None else FakeCheckout(key, stored)
+        return None if stored is None else FakeCheckout(self, key, stored)
 
     async def open(self, key: Key, *, may_refer: bool = False) -> FakeCheckout | Elsewhere | None:
         if self.open_error is not None:
@@ -132,8 +143,9 @@ class FakeNode:
             raise Unavailable(f"{self.name} is joining")
         if may_refer and key in self.owners:
             return Elsewhere(self.owners[key])
+        key = self.resolve(key)
         stored = self.stored.get(key)
-        return None if stored is None else FakeCheckout(key, stored)
+        return None if stored is None else FakeCheckout(self, key, stored)
 
     async def commit(
         self,
@@ -141,13 +153,15 @@ class FakeNode:
         changes: Mapping[str, bytes | None],
         *,
         create: bool = False,
+        after: int = 0,
         if_version: int | None = None,
     ) -> Committed:
         if self.commit_error is not None:
             raise self.commit_error
         if create:
             assert key not in self.stored
-            self.stored[key] = Stored()
+            self.stored[key] = Stored(after)
+        key = self.resolve(key)
         stored = self.stored.get(key)
         if stored is None:
             raise SessionGone("the session has ended; nothing was written")
@@ -167,8 +181,30 @@ class FakeNode:
     async def invalidate(self, key: Key) -> None:
         if self.invalidate_error is not None:
             raise self.invalidate_error
-        self.stored.pop(key, None)
+        self.stored.pop(self.resolve(key), None)
         await self._wait()
+
+    async def rotate(self, key: Key, successor: Key, if_version: int) -> None:
+        if self.invalidate_error is not None:
+            raise self.invalidate_error
+        key = self.resolve(key)
+        if key not in self.stored:
+            raise SessionGone("the session has ended; nothing was written")
+        if self.stored[key].version != if_version:
+            raise Conflict(if_version, self.stored[key].version)
+        del self.stored[key]
+        self.over.add(key)
+        if self.settings.rotate_grace_s:
+            self.aliases[key] = successor
+        await self._wait()
+
+    def is_over(self, key: Key) -> bool:
+        return key in self.over
+
+    def resolve(self, key: Key) -> Key:
+        while key in self.aliases:
+            key = self.aliases[key]
+        return key
 
     async def _wait(self) -> None:
         if self._may_go.is_set():

@@ -1,0 +1,115 @@
+"""Backups go to where `placement` wants them: a node that joined gets its share, a zone that came back too.
+
+Owns when that happens and how fast. Invariants: nothing moves while a session anywhere is known to be
+unprotected, nor before the members have been the same for `rebalance_after_s`, so that a flapping node causes
+no churn; a change of the members ends the run, and the next one starts from what is then. A move adds first and
+releases after (`replication.improve`), so it never costs a copy. The primaries stay where their users are.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sessiond.core.copies import Role
+from sessiond.core.types import Key, Life
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+LOOK_S = 0.25
+"""How often the members are compared with what they were."""
+
+STEP_S = 0.02
+"""How often a running rebalancing goes on."""
+
+RANKED_PER_STEP = 200
+"""Sessions whose placement is worked out in one step, a millisecond or two, whether they move or not."""
+
+
+class Rebalancing:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self._next_at = machine.now
+        self._standing: frozenset[tuple[Life, str]] = frozenset()
+        self._start_at: float | None = None
+        self._keys: deque[Key] = deque()
+        self._busy: list[Key] = []
+        """Sessions that were in the midst of a write: looked at again after `LOOK_S`."""
+
+        self._began_at = 0.0
+        self._moved = 0
+        self._allowed = 0.0
+
+    @property
+    def backlog(self) -> int:
+        """Sessions whose placement is still to be looked at."""
+        return len(self._keys) + len(self._busy)
+
+    def next_deadline(self) -> float:
+        return self._next_at
+
+    def tick(self, now: float) -> None:
+        if now < self._next_at:
+            return
+        machine = self._machine
+        standing = machine.candidates.standing()
+        if standing != self._standing:
+            self._abandon()
+            self._standing = standing
+            self._start_at = now + machine.options.rebalance_after_s
+        if self._start_at is not None and now >= self._start_at and self._may_move():
+            self._start_at = None
+            self._begin()
+        if not self._keys:
+            self._keys.extend(self._busy)
+            self._busy.clear()
+        if self._keys and self._may_move():
+            self._step()
+        self._next_at = now + (STEP_S if self._keys else LOOK_S)
+
+    def _may_move(self) -> bool:
+        machine = self._machine
+        if machine.draining or not machine.may_act or machine.unprotected:
+            return False
+        statuses = (member.status for member in machine.membership.members.values() if member.is_alive)
+        return not any(status is not None and status.unprotected for status in statuses)
+
+    def _begin(self) -> None:
+        machine = self._machine
+        self._began_at, self._moved, self._allowed = machine.now, 0, 0.0
+        self._keys.extend(copy.key for copy in machine.copies.values() if copy.role is Role.PRIMARY)
+        if self._keys:
+            machine.log("info", "rebalancing.began", sessions=len(self._keys))
+
+    def _step(self) -> None:
+        machine = self._machine
+        # A late step is not made up for: the loop was busy.
+        step = machine.options.rebalance_rate_max * STEP_S
+        self._allowed = min(self._allowed + step, max(1.0, 2 * step))
+        for _ in range(min(RANKED_PER_STEP, len(self._keys))):
+            if self._allowed < 1.0:
+                return
+            self._look_at(self._keys.popleft())
+        if not self._keys and not self._busy:
+            seconds = round(machine.now - self._began_at, 3)
+            machine.log("info", "rebalancing.ended", moved=self._moved, seconds=seconds)
+
+    def _look_at(self, key: Key) -> None:
+        machine = self._machine
+        copy = machine.copies.get(key)
+        if copy is None or copy.role is not Role.PRIMARY or copy.tombstone:
+            return
+        better = machine.replication.misplaced(copy)
+        if not better:
+            return
+        if not machine.replication.move(copy, better):
+            self._busy.append(key)
+            return
+        self._allowed -= 1.0
+        self._moved += 1
+        machine.stats.rebalanced += 1
+
+    def _abandon(self) -> None:
+        if self.backlog:
+            self._machine.log("info", "rebalancing.abandoned", moved=self._moved, left=self.backlog)
+            self._keys.clear()
+            self._busy.clear()
