@@ -14,10 +14,6 @@ from sessiond.core.types import Key, Life
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
-HANDED_OVER_PER_TICK = 500
-"""Sessions whose handoff a draining node begins at once."""
-
-
 LISTS_MENDED_AFTER_S = 0.1
 """Sessions that lost a backup, and that nobody writes to, wait so long for another: in the instants after a
 death the users of the dead node come first."""
@@ -54,10 +50,19 @@ class Upkeep:
     def standing_changed(self, life: Life) -> None:
         """A member can take copies now, or wants to get rid of them."""
         machine = self._machine
-        if machine.membership.is_draining(life):
+        is_draining = machine.membership.is_draining
+        if is_draining(life):
             keys = [c.key for c in machine.copies.values() if c.role is Role.PRIMARY and life in c.backups]
         else:
+            # Those of a node that leaves may have waited for one that stays.
+            leaving = {other for other in machine.membership.linked() if is_draining(other)}
             keys = list(machine.replication.unprotected)
+            if leaving:
+                keys += [
+                    copy.key
+                    for copy in machine.copies.values()
+                    if copy.role is Role.PRIMARY and not leaving.isdisjoint(copy.backups)
+                ]
         keys.sort(key=self._last_use, reverse=True)
         self._queue.extend(keys)
         self._wake()
@@ -106,7 +111,7 @@ class Upkeep:
         self._mend(max(1, int(machine.options.reprotect_rate_max * elapsed_s)))
         self._nudge(now)
         if machine.draining:
-            self._hand_over()
+            machine.drain.hand_over()
 
     def _mend(self, most: int) -> None:
         machine = self._machine
@@ -142,12 +147,3 @@ class Upkeep:
                 machine.takeover.continue_grant(copy)
             else:
                 machine.takeover.granting.pop(key, None)
-
-    def _hand_over(self) -> None:
-        machine = self._machine
-        begun = 0
-        for copy in machine.copies.values():
-            if copy.role is Role.PRIMARY and copy.leads.handoff is None:
-                begun += machine.takeover.drain(copy)
-                if begun >= HANDED_OVER_PER_TICK:
-                    break
