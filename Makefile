@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## Start a cluster and its balancer here, and say which page to open (NODES=5 for five nodes)
@@ -38,6 +38,10 @@ e2e-browser: $(READY) ## Look at the pages with Debian's chromium, which must be
 .PHONY: e2e-docker
 e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine (starts one if it must: as root)
 	@$(BIN)/python -m pytest -m docker -s tests/e2e_docker
+
+.PHONY: proof-rolling-restart
+proof-rolling-restart: $(READY) ## Restart 5 nodes in turn under 500 requests/s: no request fails (PROOF='--rounds 3')
+	@$(BIN)/python -m tests.proof.rolling_restart $(PROOF)
 
 .PHONY: bench
 bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root: installs them; BENCH=--quick)

@@ -61,16 +61,18 @@ def progress(view: DrainView) -> str:
     """One line for people."""
     if view.safe_to_stop:
         return f"{view.node}: 0 copies: safe to stop"
-    left = [f"{view.primaries} primaries", f"{view.backups} backups"]
-    if view.quarantined:
-        left.append(f"{view.quarantined} quarantined copies")
-    if view.requests:
-        left.append("1 request in flight" if view.requests == 1 else f"{view.requests} requests in flight")
-    if not view.copies and not view.requests:
-        left.append("waiting until the balancer knows and the last look-up ends")
-    return f"{view.node} {view.state}: {', '.join(left)} left" + (
-        f"; {view.hindrance}" if view.hindrance else ""
+    counts = {
+        "primaries": view.primaries,
+        "backups": view.backups,
+        "quarantined copies": view.quarantined,
+        "requests in flight": view.requests,
+    }
+    left = [f"{count} {what}" for what, count in counts.items() if count]
+    line = f"{view.node} {view.state}: "
+    line += (
+        f"{', '.join(left)} left" if left else "0 copies, the last look-ups and the balancer's notice left"
     )
+    return f"{line}; {view.hindrance}" if view.hindrance else line
 
 
 def _say(line: str) -> None:

@@ -100,7 +100,10 @@ async def test_locate_shows_where_a_session_is_or_that_there_is_none(start_clust
     found = dict(line.split(maxsplit=1) for line in done.out.splitlines())
     assert found == {
         "key": found["key"],
-        "primary": "node1", "backups": "node2", "epoch": "1", "version": "1",
+        "primary": "node1",
+        "backups": "node2",
+        "epoch": "1",
+        "version": "1",
     }
     again = await sessiond("locate", found["key"], api(cluster, "node2"), "--json")
     assert json.loads(again.out)["primary"] == "node1"
