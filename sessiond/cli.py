@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import structlog
 from cyclopts import Parameter
 
-from sessiond import daemon
 from sessiond.commands.client import Asking, CommandFailed
 from sessiond.commands.drain import drain_node
 from sessiond.commands.locate import show_location
@@ -48,6 +47,8 @@ def run(
         MODULE:APP, an aiohttp.web.Application or a function that returns one, looked up from the working
         directory. Without it the node hosts the demo shop.
     """
+    from sessiond import daemon  # commands that ask a node start in half the time without it
+
     validated(settings)
     logs.configure(settings.log_format, settings.log_level, node=settings.name)
     log = structlog.get_logger()
