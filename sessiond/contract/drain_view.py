@@ -14,7 +14,7 @@ from sessiond.contract.cluster_view import MemberState
 class DrainView:
     """What is left on a node.
 
-    `safe_to_stop`: the process may end in any way now, and nobody would notice. `quarantined`: copies whose news
+    `safe_to_stop`: the process may end in any way now, and no session and no request is lost. `quarantined`: copies whose news
     a primary has still to take. `requests`: those whose answer has not begun. `hindrance`: why the drain cannot
     come to its end by itself; empty while it can.
     """

@@ -69,8 +69,8 @@ class Draining:
     def hand_over(self) -> None:
         """Begin the handoff of what can be handed over now; called again and again while the drain is on."""
         machine = self._machine
-        if not machine.copies.counts[Role.PRIMARY]:
-            return
+        if not (machine.copies.counts[Role.PRIMARY] and machine.membership.staying()):
+            return  # a last node may wait like this for long, with very many sessions
         begun = 0
         for copy in machine.copies.values():
             if copy.role is Role.PRIMARY and copy.leads.handoff is None and not copy.tombstone:

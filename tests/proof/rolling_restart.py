@@ -32,6 +32,8 @@ APP = "tests.e2e.apps:create_app"
 WAYS = ("sigterm", "drain")
 SECONDS_PER_REQUEST = 0.8
 """A customer writes, and reads, once in this time."""
+HEADROOM = 1.03
+"""So many more customers than the rate would need if answers took no time."""
 NEWCOMERS_PER_S = 10
 DRAIN_TIMEOUT_S = 8.0
 FAULTS_SHOWN = 20
@@ -69,7 +71,7 @@ async def rolling_restart(cluster: Cluster, way: str, rate: float, rounds: int =
     """Restart every node of a started cluster that hosts `tests.e2e.apps`, `rounds` times."""
     report = Report(way)
     pause_s = SECONDS_PER_REQUEST
-    customers = await begin(cluster, round(rate * pause_s / 2))
+    customers = await begin(cluster, round(HEADROOM * rate * pause_s / 2))
     newcomers: list[Customer] = []
     async with shopping(customers, pause_s, pause_s), newcoming(cluster, newcomers):
         before, began_at = count(customers), time.perf_counter()
