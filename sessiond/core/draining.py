@@ -43,8 +43,7 @@ class Draining:
         if self.is_on:
             self.is_on = False
             self._standing_changed()
-            # What a leaving node leaves alone: look-ups that claim, lists longer than they should be.
-            self._machine.lookup.resolve_all()
+            # A leaving node lets lists be longer than they should. (Its look-ups go on with their next rounds.)
             for copy in self._machine.copies.values():
                 if copy.role is Role.PRIMARY and len(copy.backups) > self._machine.options.copies:
                     self._machine.upkeep.look_after(copy.key)
@@ -110,6 +109,7 @@ class Draining:
         machine = self._machine
         return (
             self.is_on
+            and not machine.stall.is_active
             and not len(machine.copies)
             and machine.lookup.is_idle
             and machine.operations.is_idle
@@ -124,6 +124,8 @@ class Draining:
         left, stay = len(machine.copies), len(machine.membership.staying())
         if not self.is_on or not left:
             return ""
+        if not machine.lease.is_held():
+            return f"{_live(left)} here and cannot move: this node is cut off from the majority"
         if not stay and not machine.membership.linked():
             return f"{_live(left)} only here: there is no other node to take them; start one"
         if not stay:

@@ -503,13 +503,16 @@ class Machine:
     # --- leaving --------------------------------------------------------------------------------------
 
     def begin_drain(self, now: float, *, for_good: bool = False) -> None:
-        """Take no new sessions and hand every one over; `for_good` if the process ends afterwards."""
-        self.now = now
+        """Take no new sessions and hand every one over; `for_good` if the process ends afterwards.
+
+        Nothing is handed over before the next `tick`, so a node in doubt may be told as well.
+        """
+        self._enter(now)
         self.drain.begin(for_good=for_good)
 
     def abort_drain(self, now: float) -> bool:
         """Serve again. False if the drain is for good."""
-        self.now = now
+        self._enter(now)
         return self.drain.abort()
 
     @property

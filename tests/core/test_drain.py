@@ -453,6 +453,34 @@ def test_nodes_that_are_full_hinder_a_drain():
     assert not view(world, "node1").safe_to_stop
 
 
+def test_a_node_in_the_minority_says_that_its_copies_cannot_move():
+    options = Options(quorum="majority", expect=3)
+    world = cluster(sessions=6, options=options)
+    world.part("node1", "node2 node3")
+    world.run(2 * options.lease_s)
+    world.machine("node1").begin_drain(world.now)
+    world.run(1.0)
+    assert "cut off from the majority" in view(world, "node1").hindrance
+    assert not view(world, "node1").safe_to_stop
+    world.heal()
+    world.run(10.0)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_node_that_stood_still_is_not_safe_to_stop_before_it_knows_whether_it_counts():
+    world = cluster(sessions=0)
+    world.stop("node1")
+    world.run(world.options.lease_s + 0.1)
+    world.hold(m.StandingAsk)
+    world.resume("node1")
+    world.machine("node1").begin_drain(world.now)
+    assert world.machine("node1").stall.is_active
+    assert not view(world, "node1").safe_to_stop
+    world.let_go()
+    world.run(1.0)
+    assert view(world, "node1").safe_to_stop
+
+
 def test_a_drain_that_was_hindered_goes_on_when_a_node_joins():
     world = cluster(nodes=2)
     drain(world, "node1")

@@ -1,6 +1,7 @@
 """`python -m tests.proof.rolling_restart`: restart every node, one after another, under load; nobody may notice.
 
     python -m tests.proof.rolling_restart [--nodes 5] [--rate 500] [--rounds 1] [--way sigterm|drain|both]
+                                          [--quorum any|majority]
 
 Customers write and read through the balancer, half GETs and half POSTs, and new visitors come all the time. A node
 is told to end, by SIGTERM alone or after `sessiond drain NODE --wait`, and started again; the next one's turn comes
@@ -23,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from sessiond.contract.cluster_view import MemberState
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, Setting
 from tests.e2e.load import Customer, audit, begin, shopping
 from tests.e2e.processes import HOST, Process, python
 from tests.e2e.waiting import wait_until
@@ -153,10 +154,13 @@ async def protected(cluster: Cluster) -> None:
     await wait_until(are_protected, "every session is protected")
 
 
-async def run(way: str, nodes: int, rate: float, rounds: int) -> Report:
+async def run(way: str, nodes: int, rate: float, rounds: int, quorum: str) -> Report:
     """One proof on a cluster of its own."""
     with tempfile.TemporaryDirectory(prefix="proof-") as directory:
-        cluster = Cluster(Path(directory), nodes=nodes, app=APP, drain_timeout_s=DRAIN_TIMEOUT_S)
+        settings: dict[str, Setting] = {"drain_timeout_s": DRAIN_TIMEOUT_S, "quorum": quorum}
+        if quorum == "majority":
+            settings["expect"] = nodes
+        cluster = Cluster(Path(directory), nodes=nodes, app=APP, **settings)
         try:
             async with cluster:
                 report = await rolling_restart(cluster, way, rate, rounds)
@@ -182,10 +186,11 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=500, help="requests a second")
     parser.add_argument("--rounds", type=int, default=1, help="times that every node is restarted")
     parser.add_argument("--way", choices=[*WAYS, "both"], default="both")
+    parser.add_argument("--quorum", choices=["any", "majority"], default="any")
     options = parser.parse_args()
     faults = 0
     for way in WAYS if options.way == "both" else [options.way]:
-        report = uvloop.run(run(way, options.nodes, options.rate, options.rounds))
+        report = uvloop.run(run(way, options.nodes, options.rate, options.rounds, options.quorum))
         sys.stdout.write(f"{report}\n")
         sys.stdout.writelines(f"  {fault}\n" for fault in report.faults[:FAULTS_SHOWN])
         sys.stdout.flush()
