@@ -49,7 +49,7 @@ class NodePart(Part, Protocol):
     async def failed(self) -> None:
         """Wait until the node cannot go on, and raise why; for ever if all is well."""
 
-    def begin_drain(self) -> None:
+    def begin_drain(self, *, for_good: bool) -> None:
         """From now on health says draining, no session begins here, and sessions are handed to their backups."""
 
     async def drain(self, timeout_s: float) -> int:
@@ -79,7 +79,7 @@ async def run(settings: Settings, application: str, told: asyncio.Event) -> None
     hosted = await load_application(application) if application else None
     node = Node(settings)
     host = Host(hosted if hosted is not None else create_app(node), node)
-    await serve(node, host, Api(node, host.samples), told, settings.drain_timeout_s)
+    await serve(node, host, Api(node, host), told, settings.drain_timeout_s)
 
 
 async def serve(
@@ -115,7 +115,7 @@ async def _until_told(told: asyncio.Event, node: NodePart) -> None:
 
 
 async def _drain(node: NodePart, host: HostPart, timeout_s: float) -> None:
-    node.begin_drain()
+    node.begin_drain(for_good=True)
     async with asyncio.TaskGroup() as both:
         both.create_task(node.drain(timeout_s))
         both.create_task(host.drain(timeout_s))

@@ -24,6 +24,7 @@ import structlog
 from sessiond.backend import Checkout, Committed, Elsewhere, Whereabouts
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState
+from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.core.codec import CodecError, decode, encode
 from sessiond.core.copies import Role
@@ -151,10 +152,21 @@ class Node:
         assert self._failure is not None, "start() comes first"  # noqa: S101 - an invariant
         await asyncio.shield(self._failure)
 
-    def begin_drain(self) -> None:
-        """Take no new sessions, and hand those that are here to their backups."""
-        self._machine.begin_drain(time.monotonic())
+    def begin_drain(self, *, for_good: bool = False) -> None:
+        """Take no new sessions, and hand those that are here to their backups.
+
+        `for_good`: the process ends afterwards, and the drain cannot be aborted.
+        """
+        self._machine.begin_drain(time.monotonic(), for_good=for_good)
         self._act()
+
+    def abort_drain(self) -> bool:
+        """Serve again; what was handed over stays where it is. False if the drain is for good."""
+        is_aborted = self._machine.abort_drain(time.monotonic())
+        if is_aborted:
+            self._drained.clear()
+        self._act()
+        return is_aborted
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until nothing is left here that another node could take; the number of sessions that end."""
@@ -247,7 +259,7 @@ class Node:
         return self.is_serving() and not self._machine.draining
 
     def heir(self) -> str | None:
-        return self._machine.heir()
+        return self._machine.drain.heir()
 
     def health(self) -> HealthView:
         counts = self._machine.copies.counts
@@ -256,6 +268,9 @@ class Node:
 
     def cluster_view(self) -> ClusterView:
         return self._machine.cluster_view()
+
+    def drain_view(self) -> DrainView:
+        return self._machine.drain_view()
 
     def samples(self) -> Iterator[Sample]:
         return samples_of(self._machine, self._hub)

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from sessiond.backend import Backend
 from sessiond.contract.cluster_view import ClusterView, HealthView
+from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Keyring
 from sessiond.settings import Settings
 
@@ -48,6 +49,15 @@ class WebNode(SessionNode, Protocol):
         """State and copies; its `load` is replaced by what the host measures."""
 
     def cluster_view(self) -> ClusterView: ...
+
+    def drain_view(self) -> DrainView:
+        """What is left here; its `requests` is replaced by what the host counts."""
+
+    def begin_drain(self) -> None:
+        """Take no new sessions, and hand those that are here over."""
+
+    def abort_drain(self) -> bool:
+        """Serve again; False if the process is about to end."""
 
     def samples(self) -> Iterable[Sample]:
         """The node's metrics as they are now."""

@@ -235,9 +235,8 @@ def cluster_secrets(settings: Settings) -> tuple[bytes, ...]:
     return tuple(secret.encode() for secret in secrets)
 
 
-def api_token(settings: Settings) -> str | None:
-    """The bearer token of the API port; None without one. Raises ConfigurationError."""
-    path = settings.api_token_file
+def api_token(path: Path | None) -> str | None:
+    """The bearer token of the API port, from `api_token_file`; None without one. Raises ConfigurationError."""
     if path is None:
         return None
     token = _read(path, "--api-token-file").strip()

@@ -60,7 +60,8 @@ class Node(Part):
     async def failed(self) -> None:
         await self.parts.failure
 
-    def begin_drain(self) -> None:
+    def begin_drain(self, *, for_good: bool) -> None:
+        assert for_good
         self.parts.asked.append("node.begin_drain")
 
     async def drain(self, timeout_s: float) -> int:
@@ -86,7 +87,13 @@ async def test_ports_open_before_the_node_joins_and_close_before_it_leaves() -> 
 async def test_no_session_begins_once_requests_in_flight_finish_beside_the_handing_over() -> None:
     parts = Parts()
     await serve_until_told(parts)
-    assert parts.asked[4:-3] == ["node.begin_drain", "node.drain 3.0", "host.drain 3.0", "host.drained"]
+    assert parts.asked[4:-3] == [
+        "node.begin_drain",
+        "node.drain 3.0",
+        "host.drain 3.0",
+        "host.drained",
+        "node.drain 1.0",
+    ]
 
 
 @pytest.mark.parametrize(("sessions", "lines"), [(0, []), (17, [("node.sessions_end", 17)])])

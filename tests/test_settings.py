@@ -133,17 +133,17 @@ def test_files_that_cannot_be_read_are_refused_by_option_and_name(tmp_path: Path
             cluster_secrets(Settings(secret_file=path))
         assert f"--secret-file {path}" in str(refusal.value)
         with pytest.raises(ConfigurationError, match=reason) as refusal:
-            api_token(Settings(api_token_file=path))
+            api_token(path)
         assert f"--api-token-file {path}" in str(refusal.value)
 
 
 def test_an_api_token_is_one_line_fit_for_a_header(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("0123456789abcdef\n")
-    assert api_token(Settings(api_token_file=path)) == "0123456789abcdef"
-    assert api_token(Settings()) is None
+    assert api_token(path) == "0123456789abcdef"
+    assert api_token(None) is None
     for content in ("", "short", "two lines 0123456\n0123456789abcdef", "sixteen chars é é é"):
         path.write_text(content)
         with pytest.raises(ConfigurationError, match="must hold one line") as refusal:
-            api_token(Settings(api_token_file=path))
+            api_token(path)
         assert f"--api-token-file {path}" in str(refusal.value)

@@ -21,6 +21,11 @@ class Announcements:
 
         self._flush_at: float | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything has been said."""
+        return not self._entries
+
     def add(self, key: Key, location: Location, holders: tuple[Life, ...]) -> None:
         """Tell where a session lives, or that it is gone. `holders`: who has a copy of it, besides this node."""
         machine = self._machine

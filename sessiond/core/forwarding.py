@@ -37,6 +37,11 @@ class Forwarding:
         self._machine = machine
         self._under_way: dict[bytes, _Forwarded] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no commit of this node waits for another one's answer."""
+        return not self._under_way
+
     # --- the node that commits late -------------------------------------------------------------------
 
     def forward(

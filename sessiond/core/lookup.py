@@ -264,7 +264,7 @@ class LookupDesk:
     def _heir(self) -> Life:
         """Who takes over what this node arbitrates: itself, unless it is about to leave."""
         machine = self._machine
-        heirs = machine.heirs() if machine.draining else []
+        heirs = machine.membership.staying() if machine.draining else []
         return machine.rng.choice(heirs) if heirs else machine.life
 
     def _claim(self, key: Key, lookup: Lookup, target: Life) -> None:

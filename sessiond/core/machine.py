@@ -6,7 +6,7 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection` and `rebalancing`; of the directory in
+`rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
 `announcements`, `snapshots`, `repair` and `confirming`.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from sessiond.backend import Whereabouts
 from sessiond.contract.cluster_view import ClusterView, MemberState
+from sessiond.contract.drain_view import DrainView
 from sessiond.core import messages as m
 from sessiond.core import views
 from sessiond.core.acks import AckLedger
@@ -29,6 +30,7 @@ from sessiond.core.checkout import Checkout
 from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
 from sessiond.core.directory import Directory
+from sessiond.core.draining import Draining
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
@@ -62,7 +64,6 @@ class Machine:
         self.options = options
         self.rng = rng
         self.now = now
-        self.draining = False
         self.left = False
         self.stats = Stats()
         self.copies = CopyStore()
@@ -93,6 +94,7 @@ class Machine:
         self.upkeep = Upkeep(self)
         self.reprotection = Reprotection(self)
         self.rebalancing = Rebalancing(self)
+        self.drain = Draining(self)
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], object]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
@@ -526,34 +528,27 @@ class Machine:
 
     # --- leaving --------------------------------------------------------------------------------------
 
-    def begin_drain(self, now: float) -> None:
-        """Take no new sessions and hand every primary to a backup; `drained` says when that is done."""
-        self.now = now
-        self.draining = True
-        self.membership.say_status()
-        self.members_changed()
-        self.due(now)
+    def begin_drain(self, now: float, *, for_good: bool = False) -> None:
+        """Take no new sessions and hand every one over; `for_good` if the process ends afterwards.
 
-    def heirs(self) -> list[Life]:
-        """Members that stay and could take sessions."""
-        return self.membership.staying()
+        Nothing is handed over before the next `tick`, so a node in doubt may be told as well.
+        """
+        self._enter(now)
+        self.drain.begin(for_good=for_good)
 
-    def heir(self) -> str | None:
-        """The name of one of them, for a visitor whom this node takes no more; None if nobody stays."""
-        heirs = self.heirs()
-        return self.rng.choice(heirs).name if heirs else None
+    def abort_drain(self, now: float) -> bool:
+        """Serve again. False if the drain is for good."""
+        self._enter(now)
+        return self.drain.abort()
+
+    @property
+    def draining(self) -> bool:
+        return self.drain.is_on
 
     @property
     def drained(self) -> bool:
         """Nothing is left here that another node could take."""
-        heirs = self.heirs()
-        if not heirs:
-            return True
-        counts = self.copies.counts
-        if counts[Role.PRIMARY] or counts[Role.QUARANTINED] or self.takeover.granting:
-            return False
-        # Replicas move only if enough others stay to hold them beside their primaries.
-        return counts[Role.BACKUP] == 0 or len(heirs) <= self.options.copies
+        return self.drain.may_leave
 
     def leave(self, now: float) -> None:
         """The last word: this life ends in order."""
@@ -585,6 +580,9 @@ class Machine:
 
     def cluster_view(self) -> ClusterView:
         return views.cluster_view(self)
+
+    def drain_view(self) -> DrainView:
+        return views.drain_view(self)
 
     def locate(self, key: Key) -> Whereabouts | None:
         """Where a session lives: from the own copy if there is one, else from the directory."""

@@ -25,6 +25,11 @@ class Operations:
         self._machine = machine
         self._deferred: dict[Key, list[Callable[[], None]]] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no commit waits for a move to end."""
+        return not self._deferred
+
     def tick(self) -> None:
         """Let go on what waited for a move that was called off, or that another node made."""
         for key in list(self._deferred):
@@ -62,7 +67,7 @@ class Operations:
         terms = [known.term for known in (copy, location) if known is not None]
         owner = max(terms).owner if terms else machine.life
         stays = machine.membership.is_linked(owner) and not machine.membership.is_draining(owner)
-        name = owner.name if stays else machine.heir()
+        name = owner.name if stays else machine.drain.heir()
         if may_refer and name is not None:
             return Elsewhere(name)
         return Unavailable(LEAVING)

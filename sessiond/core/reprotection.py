@@ -110,10 +110,19 @@ class Reprotection:
     def standing_changed(self, life: Life) -> None:
         """A member can take copies now, or wants to get rid of them."""
         machine = self._machine
-        if machine.membership.is_draining(life):
+        is_draining = machine.membership.is_draining
+        if is_draining(life):
             keys = [c.key for c in machine.copies.values() if c.role is Role.PRIMARY and life in c.backups]
         else:
+            # Those of a node that leaves may have waited for one that stays.
+            leaving = {other for other in machine.membership.linked() if is_draining(other)}
             keys = list(machine.replication.unprotected)
+            if leaving:
+                keys += [
+                    copy.key
+                    for copy in machine.copies.values()
+                    if copy.role is Role.PRIMARY and not leaving.isdisjoint(copy.backups)
+                ]
         keys.sort(key=self._last_use, reverse=True)
         self._queue.extend(keys)
         self._begin()

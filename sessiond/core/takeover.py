@@ -301,19 +301,3 @@ class Takeover:
         copy.term = Term(epoch, copy.term.owner)
         copy.backups = ()
         self.grant(copy, machine.life, None)
-
-    # --- leaving --------------------------------------------------------------------------------------
-
-    def drain(self, copy: Copy) -> bool:
-        """Hand a session to one of its backups that is in step and stays; False if there is none yet."""
-        machine = self._machine
-        leads = copy.leads
-        if leads.handoff is not None or copy.tombstone:
-            return False
-        for life in copy.backups:
-            follower = leads.followers[life]
-            in_step = follower.acked >= copy.version and follower.released_at is None
-            if in_step and machine.membership.is_linked(life) and not machine.membership.is_draining(life):
-                self.hand_off(copy, life)
-                return True
-        return False

@@ -11,9 +11,6 @@ from sessiond.core.options import UPKEEP_INTERVAL_S
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
-HANDED_OVER_PER_TICK = 500
-"""Sessions whose handoff a draining node begins at once."""
-
 
 class Upkeep:
     def __init__(self, machine: "Machine") -> None:
@@ -37,7 +34,7 @@ class Upkeep:
         self._next_at = now + UPKEEP_INTERVAL_S
         self._nudge(now)
         if machine.draining:
-            self._hand_over()
+            machine.drain.hand_over()
 
     def _nudge(self, now: float) -> None:
         """Look at what should have been answered by now: resend, replace, give up on the dead."""
@@ -62,12 +59,3 @@ class Upkeep:
                 machine.takeover.continue_grant(copy)
             else:
                 machine.takeover.granting.pop(key, None)
-
-    def _hand_over(self) -> None:
-        machine = self._machine
-        begun = 0
-        for copy in machine.copies.values():
-            if copy.role is Role.PRIMARY and copy.leads.handoff is None:
-                begun += machine.takeover.drain(copy)
-                if begun >= HANDED_OVER_PER_TICK:
-                    break

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.backend import Whereabouts
 from sessiond.contract.cluster_view import ClusterView, MemberView
+from sessiond.contract.drain_view import DrainView
 from sessiond.core.copies import Role
 from sessiond.core.types import Key
 
@@ -31,6 +32,21 @@ def cluster_view(machine: "Machine") -> ClusterView:
     )
     rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
     return ClusterView(identity.cluster_name, identity.life.name, machine.options.quorum, tuple(rows))
+
+
+def drain_view(machine: "Machine") -> DrainView:
+    """What is left on this node; `requests` is for whoever serves them to say."""
+    counts, drain = machine.copies.counts, machine.drain
+    return DrainView(
+        node=machine.life.name,
+        state=machine.state,
+        primaries=counts[Role.PRIMARY],
+        backups=counts[Role.BACKUP],
+        quarantined=counts[Role.QUARANTINED],
+        requests=0,
+        safe_to_stop=drain.is_safe_to_stop,
+        hindrance=drain.hindrance,
+    )
 
 
 def locate(machine: "Machine", key: Key) -> Whereabouts | None:

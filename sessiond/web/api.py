@@ -6,8 +6,10 @@ Off loopback everything but ``/metrics``, ``/healthz`` and ``/readyz`` needs the
 
 import hmac
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from http import HTTPStatus
+from typing import Protocol
 
 import structlog
 from aiohttp import hdrs, web
@@ -17,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sessiond.contract import session_id
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import KEY_BYTES, Key
 from sessiond.ports import Sample, WebNode
 from sessiond.settings import api_token
@@ -33,22 +36,41 @@ _HEX_KEY = re.compile(rf"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 log = structlog.get_logger()
 
 
-class Api:
-    """The API port of a node. `more` gives samples besides the node's. Raises ConfigurationError for the token file."""
+class Host(Protocol):
+    """What the API shows of the application's port."""
 
-    def __init__(self, node: WebNode, *more: Callable[[], Iterable[Sample]]) -> None:
+    @property
+    def in_flight(self) -> int:
+        """Requests whose answer has not begun."""
+
+    @property
+    def is_noticed(self) -> bool:
+        """Whether the balancer, if there is one, has heard that this node is draining."""
+
+    def samples(self) -> Iterable[Sample]:
+        """Its numbers for `/metrics`."""
+
+
+class Api:
+    """The API port of a node, and of the `host` it runs on if there is one. ConfigurationError for the token file."""
+
+    def __init__(self, node: WebNode, host: Host | None = None) -> None:
         self._node = node
-        self._metrics = Metrics((node.samples, *more))
+        self._host = host
+        self._metrics = Metrics((node.samples, host.samples) if host is not None else (node.samples,))
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.middlewares.append(_errors_as_json)
         self._listener = Listener(app, "--api", node.settings.api)
-        token = api_token(node.settings)
+        token = api_token(node.settings.api_token_file)
         if token is not None and not self._listener.address.is_loopback:
             app.middlewares.append(_token_wanted(token))
         app.add_routes(
             [
                 web.get("/v1/cluster", self._cluster),
                 web.get("/v1/locate/{id}", self._locate),
+                web.get("/v1/drain", self._drain),
+                web.post("/v1/drain", self._begin_drain),
+                web.delete("/v1/drain", self._abort_drain),
                 web.get("/metrics", self._metrics_text),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
@@ -93,6 +115,27 @@ class Api:
             return bytes.fromhex(text)
         found = session_id.split(text)
         return self._node.keyring.key_of(found.token) if found is not None else None
+
+    async def _drain(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._drain_view().to_json())
+
+    async def _begin_drain(self, request: web.Request) -> web.Response:
+        self._node.begin_drain()
+        return await self._drain(request)
+
+    async def _abort_drain(self, request: web.Request) -> web.Response:
+        if not self._node.abort_drain():
+            raise web.HTTPConflict(
+                text=f"{self._node.name} was told to end: its drain cannot be aborted any more"
+            )
+        return await self._drain(request)
+
+    def _drain_view(self) -> DrainView:
+        view, host = self._node.drain_view(), self._host
+        if host is None:
+            return view
+        is_quiet = host.is_noticed and not host.in_flight
+        return replace(view, requests=host.in_flight, safe_to_stop=view.safe_to_stop and is_quiet)
 
     async def _metrics_text(self, _request: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})

@@ -7,6 +7,7 @@ nobody else in. Everything else is the application's.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Iterator
+from itertools import pairwise
 
 import structlog
 from aiohttp import web
@@ -22,7 +23,10 @@ from sessiond.web.listener import Listener
 from sessiond.web.load import LoopLag, load
 
 NOTICE_MAX_S = 2.0
-"""How long a drain waits at most for the next health checks. The time between the last two says whether to."""
+"""How long a drain waits at most for the next health checks. The time between the last ones says whether to."""
+
+CHECKS_KEPT = 4
+"""Health checks whose times are kept. Some come out of turn, so that the last two say little about the interval."""
 
 log = structlog.get_logger()
 
@@ -35,7 +39,7 @@ class Host:
         self._sessions = installed_in(app) or setup(app, node)
         self._listener = Listener(app, "--http", node.settings.http)
         self._lag = LoopLag()
-        self._asked_at: deque[float] = deque(maxlen=2)
+        self._asked_at: deque[float] = deque(maxlen=CHECKS_KEPT)
         self._has_told = False
         self._noticed = asyncio.Event()
         # Before all middlewares, so that no log-in of the application answers the balancer.
@@ -92,19 +96,26 @@ class Host:
         )
         yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load, {})
 
-    async def _until_noticed(self) -> None:
-        """Wait until a health check has heard of the drain, if somebody asks regularly.
+    @property
+    def is_noticed(self) -> bool:
+        """Whether a health check has heard that the node is draining, or nobody asks regularly.
 
         An answer that was sent may not have been read yet, and requests come until it is: who asks again has read it.
         """
+        return self._noticed.is_set() or self._notice_s() <= 0
+
+    def _notice_s(self) -> float:
+        """How long the next two health checks may still take; 0 if nobody asks regularly."""
         if len(self._asked_at) < 2:
+            return 0.0
+        interval_s = max(later - earlier for earlier, later in pairwise(self._asked_at))
+        since_s = asyncio.get_running_loop().time() - self._asked_at[-1]
+        return min(NOTICE_MAX_S, 3 * interval_s - since_s) if since_s < 2 * interval_s else 0.0
+
+    async def _until_noticed(self) -> None:
+        if self.is_noticed:
             return
-        earlier, last = self._asked_at
-        interval_s = last - earlier
-        since_s = asyncio.get_running_loop().time() - last
-        if since_s >= 2 * interval_s:
-            return
-        wait_s = min(NOTICE_MAX_S, 3 * interval_s - since_s)
+        wait_s = self._notice_s()
         try:
             async with asyncio.timeout(wait_s):
                 await self._noticed.wait()
@@ -132,4 +143,7 @@ class Host:
             if self._has_told:
                 self._noticed.set()
             self._has_told = True
+        elif self._has_told:  # the drain was aborted: the next one is news again
+            self._has_told = False
+            self._noticed.clear()
         return health_response(view, serving=self._node.is_serving())

@@ -238,6 +238,10 @@ class Run:
         elif kind == "drain and kill" and len(up) > 3:
             leaving, victim = self.rng.sample(up, 2)
             self.drain(leaving, self.rng.choice([leaving, victim]))
+        elif kind == "drain until safe" and len(up) > 3:
+            self.drain_until_safe(*self.rng.sample(up, 2))
+        elif kind == "drain in vain":
+            self.drain_in_vain(self.rng.choice(up))
         elif down and (kind == "restart" or len(up) <= self.plan.up_min):
             world.boot(self.rng.choice(down), seeds=tuple(self.names))
         elif len(up) > self.plan.up_min:
@@ -264,6 +268,26 @@ class Run:
         world.machine(name).leave(world.now)
         self.steps(5)
         world.kill(name)
+
+    def drain_until_safe(self, name: str, victim: str) -> None:
+        """A node is drained by command and crashes once it is safe to stop; another one crashes right with it."""
+        world = self.world
+        world.machine(name).begin_drain(world.now)
+        end = world.now + SETTLED_WITHIN_S
+        while not world.machine(name).drain_view().safe_to_stop:
+            if world.now > end:
+                self.fail(f"{name} does not become safe to stop: {world.machine(name).drain_view()}")
+            self.steps(1)
+        world.kill(name)
+        world.kill(victim)
+
+    def drain_in_vain(self, name: str) -> None:
+        """A drain is aborted, somewhere in its midst or after its end."""
+        world = self.world
+        world.machine(name).begin_drain(world.now)
+        self.steps(self.rng.randint(0, 200))
+        if not world.machine(name).abort_drain(world.now):
+            self.fail(f"the drain of {name} cannot be aborted")
 
     def pause(self, name: str) -> None:
         self.world.stop(name)

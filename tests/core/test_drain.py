@@ -4,10 +4,11 @@ import pytest
 
 from sessiond.backend import Committed, Elsewhere
 from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.drain_view import DrainView
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
+from sessiond.core.draining import HANDED_OVER_PER_TICK
 from sessiond.core.options import Options
-from sessiond.core.upkeep import HANDED_OVER_PER_TICK
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World
 
@@ -103,10 +104,10 @@ def test_a_draining_node_names_one_that_stays_for_visitors_it_takes_no_more():
     world.machine("node1").begin_drain(world.now)
     world.machine("node2").begin_drain(world.now)
     world.settle()
-    assert world.machine("node1").heir() == "node3"
+    assert world.machine("node1").drain.heir() == "node3"
     world.machine("node3").begin_drain(world.now)
     world.settle()
-    assert world.machine("node1").heir() is None
+    assert world.machine("node1").drain.heir() is None
 
 
 def test_a_session_begun_by_a_request_in_flight_is_handed_over_too():
@@ -318,3 +319,266 @@ def test_requests_go_on_while_nodes_drain_one_after_another(copies):
         world.machine(leaving).leave(world.now)
         world.settle()
         world.kill(leaving)
+
+
+# --- safe to stop -------------------------------------------------------------------------------------------
+
+
+def view(world: World, name: str) -> DrainView:
+    return world.machine(name).drain_view()
+
+
+def test_a_node_is_safe_to_stop_once_nothing_of_it_is_left_and_not_before():
+    world = cluster()
+    assert not view(world, "node1").safe_to_stop, "it was not asked to leave"
+    world.machine("node1").begin_drain(world.now)
+    deadline = world.now + 5.0
+    while not view(world, "node1").safe_to_stop:
+        assert view(world, "node1").copies
+        assert world.now < deadline
+        world.run(0.001)
+    assert view(world, "node1").copies == 0
+    world.kill("node1")  # without a word, and nobody notices
+    for number in range(30):
+        assert sorted(world.where(key(number)).values()) == ["B", "P"]
+    assert world.machine("node2").unprotected == world.machine("node3").unprotected == 0
+    world.run(0.2)
+    for number in range(30):
+        (primary,) = world.primaries(key(number))
+        assert world.read(primary, key=key(number)) == b"1"
+
+
+@pytest.mark.parametrize("held", [m.Put, m.Grant, m.Release, m.Released])
+def test_a_node_is_not_safe_to_stop_while_a_copy_is_on_its_way(held):
+    world = cluster(sessions=6)
+    world.hold(held)
+    world.machine("node1").begin_drain(world.now)
+    world.run(1.0)
+    before = view(world, "node1")
+    if held is m.Released:  # its copies are gone, and were complete elsewhere before
+        assert before.safe_to_stop
+    else:
+        assert before.copies
+        assert not before.safe_to_stop
+    world.let_go()
+    world.run(2.0)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_node_is_not_safe_to_stop_while_it_looks_for_a_session():
+    world = cluster(sessions=0)
+    world.hold(m.Who)
+    operation = world.ask("node1", "open", KEY, may_refer=False)
+    world.machine("node1").begin_drain(world.now)
+    world.settle()
+    assert world.machine("node1").drained, "nothing that another node could take"
+    assert not view(world, "node1").safe_to_stop
+    world.let_go()
+    assert world.outcome("node1", operation) is None
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_node_is_not_safe_to_stop_while_a_late_write_follows_its_session():
+    world = cluster(sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    world.open("node1")  # a request that outlasts the handoff
+    world.machine("node1").begin_drain(world.now)
+    world.run(5.0)
+    assert view(world, "node1").safe_to_stop
+    world.hold(m.Forward)
+    operation = world.ask("node1", "commit", KEY, {"n": b"2"}, None)
+    assert not view(world, "node1").safe_to_stop
+    world.let_go()
+    assert world.outcome("node1", operation) == Committed(2, protected=True)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_node_is_not_safe_to_stop_before_it_has_said_that_a_session_has_ended():
+    world = cluster(sessions=0)
+    world.create("node1", n=b"1")
+    world.run(0.2)
+    world.machine("node1").begin_drain(world.now)
+    world.ask("node1", "invalidate", KEY)
+    assert not view(world, "node1").safe_to_stop
+    world.run(0.1)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_the_last_node_says_that_its_sessions_live_only_there_and_is_never_safe_to_stop():
+    world = cluster(nodes=1)
+    world.machine("node1").begin_drain(world.now)
+    world.run(5.0)
+    assert not view(world, "node1").safe_to_stop
+    assert view(world, "node1").hindrance.startswith("30 sessions live only here: ")
+
+
+def test_a_last_node_without_sessions_is_safe_to_stop():
+    world = cluster(nodes=1, sessions=0)
+    world.machine("node1").begin_drain(world.now)
+    assert view(world, "node1").safe_to_stop
+    assert view(world, "node1").hindrance == ""
+
+
+def test_of_two_nodes_none_is_safe_to_stop_since_the_other_would_have_no_backup():
+    world = cluster(nodes=2, sessions=1)
+    drain(world, "node1")
+    assert world.machine("node1").drained
+    assert not view(world, "node1").safe_to_stop
+    assert view(world, "node1").hindrance.startswith(
+        "1 session lives with too few copies once this node is gone"
+    )
+
+
+def test_nodes_that_all_leave_say_that_somebody_has_to_stay():
+    world = cluster(nodes=2)
+    world.machine("node1").begin_drain(world.now)
+    world.machine("node2").begin_drain(world.now)
+    world.run(1.0)
+    for name in ("node1", "node2"):
+        assert "only on nodes that leave" in view(world, name).hindrance
+
+
+def test_nodes_that_are_full_hinder_a_drain():
+    options = Options(memory_bytes_max=1_000, session_bytes_max=900, attribute_bytes_max=900)
+    world = cluster(nodes=3, sessions=0, options=options)
+    world.create("node1", n=b"x" * 800)
+    world.create("node2", key(1), n=b"x" * 800)
+    world.create("node3", key(2), n=b"x" * 800)
+    world.run(0.5)
+    assert all(world.machine(name).status().full for name in world.processes)
+    world.machine("node1").begin_drain(world.now)
+    world.run(2.0)
+    assert "the nodes that stay take no more copies" in view(world, "node1").hindrance
+    assert not view(world, "node1").safe_to_stop
+
+
+def test_a_node_in_the_minority_says_that_its_copies_cannot_move():
+    options = Options(quorum="majority", expect=3)
+    world = cluster(sessions=6, options=options)
+    world.part("node1", "node2 node3")
+    world.run(2 * options.lease_s)
+    world.machine("node1").begin_drain(world.now)
+    world.run(1.0)
+    assert "cut off from the majority" in view(world, "node1").hindrance
+    assert not view(world, "node1").safe_to_stop
+    world.heal()
+    world.run(10.0)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_node_that_stood_still_is_not_safe_to_stop_before_it_knows_whether_it_counts():
+    world = cluster(sessions=0)
+    world.stop("node1")
+    world.run(world.options.lease_s + 0.1)
+    world.hold(m.StandingAsk)
+    world.resume("node1")
+    world.machine("node1").begin_drain(world.now)
+    assert world.machine("node1").stall.is_active
+    assert not view(world, "node1").safe_to_stop
+    world.let_go()
+    world.run(1.0)
+    assert view(world, "node1").safe_to_stop
+
+
+def test_a_drain_that_was_hindered_goes_on_when_a_node_joins():
+    world = cluster(nodes=2)
+    drain(world, "node1")
+    assert view(world, "node1").hindrance
+    world.boot("node3", seeds=("node1",))
+    world.run(2.0)
+    assert view(world, "node1").safe_to_stop
+    assert world.where(key(0)).keys() == {"node2", "node3"}
+
+
+def test_a_drained_node_stays_empty_refers_and_takes_nothing_over_whoever_dies():
+    world = cluster(nodes=4, sessions=12, options=Options(reprotect_delay_s=0.2))
+    drain(world, "node1")
+    assert view(world, "node1").safe_to_stop
+    takeovers = world.machine("node1").stats.takeovers
+    owner = next(name for name, role in world.where(key(0)).items() if role == "P")
+    world.kill(owner)
+    assert isinstance(world.open("node1", key(0)), Unavailable)
+    world.run(2.0)
+    assert isinstance(world.open("node1", key(0), may_refer=True), Elsewhere)
+    assert world.machine("node1").stats.takeovers == takeovers
+    assert view(world, "node1").safe_to_stop
+
+
+# --- abort --------------------------------------------------------------------------------------------------
+
+
+def test_a_node_serves_again_after_an_aborted_drain():
+    world = cluster(sessions=6)
+    drain(world, "node1")
+    assert world.machine("node1").abort_drain(world.now)
+    world.settle()
+    assert world.machine("node1").state is MemberState.ALIVE
+    states = {row.name: row.state for row in world.machine("node2").cluster_view().members}
+    assert states["node1"] is MemberState.ALIVE
+    assert world.create("node1", KEY) == Committed(1, protected=True)
+    assert world.read("node1", key=key(0)) == b"1"
+    assert not view(world, "node1").safe_to_stop
+
+
+def test_an_aborted_drain_hands_nothing_more_over():
+    world = cluster(sessions=0)
+    for number in range(HANDED_OVER_PER_TICK + 50):
+        world.create("node1", number.to_bytes(16))
+    world.run(0.5)
+    world.machine("node1").begin_drain(world.now)
+    counts = world.machine("node1").copies.counts
+    while counts["P"] == HANDED_OVER_PER_TICK + 50:
+        world.run(0.001)
+    left = counts["P"]
+    assert left == 50
+    world.machine("node1").abort_drain(world.now)
+    world.run(2.0)
+    assert counts["P"] == left
+    for number in range(HANDED_OVER_PER_TICK + 50):
+        assert sorted(world.where(number.to_bytes(16)).values()) == ["B", "P"]
+
+
+def test_a_node_that_serves_again_is_given_backups_again():
+    world = cluster(nodes=2)
+    drain(world, "node1")
+    world.machine("node1").abort_drain(world.now)
+    world.run(1.0)
+    for number in range(30):
+        assert sorted(world.where(key(number)).values()) == ["B", "P"]
+    assert world.create("node2", KEY) == Committed(1, protected=True)
+
+
+def test_a_request_that_waits_at_a_leaving_node_is_served_when_the_drain_is_aborted():
+    world = cluster(nodes=3, sessions=1)
+    asked = next(name for name in world.processes if name not in world.where(key(0)))
+    world.hold(m.Claim)
+    operation = world.ask(asked, "open", key(0), may_refer=False)
+    world.machine(asked).begin_drain(world.now)
+    world.held = []
+    world.run(0.5)
+    world.machine(asked).abort_drain(world.now)
+    world.run(1.0)
+    assert isinstance(world.outcome(asked, operation), Checkout)
+
+
+def test_a_node_that_is_about_to_end_cannot_be_told_to_stay():
+    world = cluster(sessions=6)
+    world.machine("node1").begin_drain(world.now)
+    world.machine("node1").begin_drain(world.now, for_good=True)
+    assert not world.machine("node1").abort_drain(world.now)
+    world.run(5.0)
+    assert world.machine("node1").state is MemberState.DRAINING
+    assert view(world, "node1").safe_to_stop
+
+
+def test_asking_twice_to_leave_or_to_stay_changes_nothing():
+    world = cluster(sessions=0)
+    for _ in range(2):
+        world.machine("node1").begin_drain(world.now)
+    world.settle()
+    for _ in range(2):
+        assert world.machine("node1").abort_drain(world.now)
+    world.settle()
+    events = [event for event, _ in world.processes["node1"].events if event.startswith("node.drain")]
+    assert events == ["node.draining", "node.drain_aborted"]

@@ -30,6 +30,12 @@ FAST = Options(
 PLANS = {
     "crashes, restarts, drains and broken links": Plan(),
     "links that stall and break all the time": Plan(unrest=0.01, options=FAST),
+    "drains by command": Plan(
+        nodes=5,
+        kinds=("drain until safe", "drain in vain", "drain in vain", "restart"),
+        unrest=0.005,
+        options=FAST,
+    ),
     "two backups on five nodes": Plan(nodes=5, unrest=0.01, options=replace(FAST, copies=2)),
     "two nodes": Plan(nodes=2, kinds=("reset",), unrest=0.01, options=FAST),
     "sessions that are ended": Plan(ends_sessions=True, unrest=0.005, options=FAST),

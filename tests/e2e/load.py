@@ -97,6 +97,11 @@ class Customer:
         self.reads += 1
         self._check(answer, kept, self.sent)
 
+    async def hang_up(self) -> None:
+        """Close the connections; the next request makes new ones."""
+        await self._writer.close()
+        await self._reader.close()
+
     def _check(self, answer: Answer, least: int, most: int) -> None:
         """The number that was found must be one of these."""
         body = answer.json()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sessiond.backend import Committed, Elsewhere, Whereabouts
 from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState, MemberView
+from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.errors import Conflict, SessionGone, Unavailable
 from sessiond.ports import Sample
@@ -64,6 +65,8 @@ class FakeNode:
         self.keyring = Keyring([SECRET], self.settings.cluster_name)
         self.state = MemberState.ALIVE
         self.serving = True
+        self.is_drained = False
+        self.drains_for_good = False
         self.stored: dict[Key, Stored] = {}
         self.owners: dict[Key, str] = {}
         self.committed: list[dict[str, bytes | None]] = []
@@ -248,6 +251,20 @@ class FakeNode:
             unprotected=None,
         )
         return ClusterView(self.settings.cluster_name, self.name, "any", (row,))
+
+    def drain_view(self) -> DrainView:
+        return DrainView(
+            self.name, self.state, len(self.stored), 0, 0, 0, safe_to_stop=self.is_drained, hindrance=""
+        )
+
+    def begin_drain(self) -> None:
+        self.state = MemberState.DRAINING
+
+    def abort_drain(self) -> bool:
+        if self.drains_for_good:
+            return False
+        self.state = MemberState.ALIVE
+        return True
 
     def samples(self) -> Iterable[Sample]:
         return self.sample_list

@@ -2,10 +2,12 @@
 
 import json
 import socket
+from collections.abc import Iterable
 
 import pytest
 
 from sessiond.contract.cluster_view import ClusterView, MemberState
+from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Keyring
 from sessiond.errors import ConfigurationError
 from sessiond.ports import Sample
@@ -15,6 +17,18 @@ from tests.support.fake_backend import FakeNode
 from tests.support.wire import fetch
 
 TOKEN = "a-token-of-many-characters"
+
+
+class FakeHost:
+    """The application's port, as the API sees it."""
+
+    def __init__(self, *samples: Sample) -> None:
+        self.in_flight = 0
+        self.is_noticed = True
+        self.sample_list = samples
+
+    def samples(self) -> Iterable[Sample]:
+        return self.sample_list
 
 
 @pytest.fixture
@@ -111,7 +125,8 @@ async def test_metrics_are_the_samples_of_node_and_host(node):
         Sample("sessiond_copies", "gauge", "Copies.", 2, {"role": "primary"}),
         Sample("sessiond_copies", "gauge", "Copies.", 3, {"role": "backup"}),
     ]
-    api = Api(node, lambda: [Sample("sessiond_load", "gauge", "Load.", 0.25, {})])
+    host = FakeHost(Sample("sessiond_load", "gauge", "Load.", 0.25, {}))
+    api = Api(node, host)
     await api.start()
     try:
         answer = await fetch(api.address.port, "/metrics")
@@ -129,6 +144,70 @@ async def test_metrics_are_the_samples_of_node_and_host(node):
     assert "sessiond_load 0.25" in lines
     assert any(line.startswith("process_cpu_seconds_total ") for line in lines)
     assert "sessiond_writes_total 6.0" in again.text.splitlines()
+
+
+# --- leaving ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def draining(node):
+    """Port of an API beside a host, and the host."""
+    host = FakeHost()
+    api = Api(node, host)
+    await api.start()
+    yield api.address.port, host
+    await api.stop()
+
+
+async def ask_drain(port: int, method: str) -> dict:
+    answer = await fetch(port, "/v1/drain", method=method)
+    assert answer.status == 200
+    return json.loads(answer.body)
+
+
+async def test_a_drain_is_begun_looked_at_and_aborted(port, node):
+    node.new_session()
+    assert (await ask_drain(port, "GET"))["state"] == "alive"
+    begun = await ask_drain(port, "POST")
+    assert begun == {
+        "node": "node1",
+        "state": "draining",
+        "primaries": 1,
+        "backups": 0,
+        "safe_to_stop": False,
+        "quarantined": 0,
+        "requests": 0,
+        "hindrance": "",
+    }
+    assert DrainView.from_json(begun) == node.drain_view()
+    assert await ask_drain(port, "GET") == begun
+    assert (await ask_drain(port, "DELETE"))["state"] == "alive"
+    assert node.state is MemberState.ALIVE
+
+
+async def test_a_node_without_copies_is_not_safe_to_stop_while_it_answers_somebody(draining, node):
+    port, host = draining
+    node.is_drained = True
+    host.in_flight = 2
+    view = await ask_drain(port, "POST")
+    assert (view["safe_to_stop"], view["requests"]) == (False, 2)
+    host.in_flight, host.is_noticed = 0, False
+    assert not (await ask_drain(port, "GET"))["safe_to_stop"], "the balancer still sends new visitors"
+    host.is_noticed = True
+    assert (await ask_drain(port, "GET"))["safe_to_stop"]
+
+
+async def test_the_drain_of_a_process_that_was_told_to_end_cannot_be_aborted(port, node):
+    node.begin_drain()
+    node.drains_for_good = True
+    answer = await fetch(port, "/v1/drain", method="DELETE")
+    assert (answer.status, json.loads(answer.body)["error"]) == (409, "conflict")
+    assert node.state is MemberState.DRAINING
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_draining_needs_the_token_off_loopback(guarded, method):
+    assert (await fetch(guarded, "/v1/drain", method=method)).status == 401
 
 
 # --- who may ask --------------------------------------------------------------------------------------------

@@ -201,6 +201,32 @@ async def test_a_drain_waits_until_the_balancer_has_seen_it(run, node):
         await draining
 
 
+async def test_after_an_aborted_drain_the_next_one_is_news_to_the_balancer(run, node):
+    host = await run(shop())
+    port = host.address.port
+    loop = asyncio.get_running_loop()
+
+    async def check(state: MemberState) -> bool:
+        node.state = state
+        host._asked_at.append(loop.time() - 10)  # somebody asks now and then
+        await fetch(port, "/_sessiond/health")
+        return host.is_noticed
+
+    assert not await check(MemberState.ALIVE)
+    assert [await check(MemberState.DRAINING) for _ in range(2)] == [False, True]
+    assert not await check(MemberState.ALIVE)
+    assert [await check(MemberState.DRAINING) for _ in range(2)] == [False, True]
+
+
+async def test_a_check_out_of_turn_does_not_look_like_the_end_of_all_checks(run):
+    host = await run(shop())
+    now = asyncio.get_running_loop().time()
+    host._asked_at.extend((now - 2.11, now - 1.11, now - 0.11, now - 0.1))
+    assert not host.is_noticed
+    host._asked_at.extend((now - 5.0, now - 4.0))
+    assert host.is_noticed
+
+
 @pytest.mark.parametrize("asked_s_ago", [(), (0.0,), (3.0, 2.9)])
 async def test_a_drain_that_nobody_watches_regularly_ends_at_once(run, node, asked_s_ago):
     host = await run(shop())
