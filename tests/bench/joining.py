@@ -9,6 +9,7 @@ processes at the same priority.
 import argparse
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 
+import structlog
 import uvloop
 
 from sessiond import Node, Settings
@@ -28,6 +30,11 @@ SESSIONS = 100_000
 TIMEOUT_S = 300.0
 PROBE_S = 0.001
 """The giver's loop is looked at so often."""
+
+
+def quiet() -> None:
+    """No log lines: the output is for the parent."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def settings(name: str, ports: list[int], seed: int) -> Settings:
@@ -135,6 +142,8 @@ def main() -> None:
     parser.add_argument("--join", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.give or arguments.join:
+        quiet()
     if arguments.give:
         uvloop.run(give(arguments.sessions, [int(port) for port in arguments.give.split(",")]))
     elif arguments.join:
