@@ -89,7 +89,7 @@ class Settings:
     """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write."""
 
     location: Literal["broadcast", "query"] = "broadcast"
-    """broadcast: every node knows where each session lives, 150 bytes each. query: only its holders; others ask. For
+    """broadcast: every node knows where each session lives, about 130 bytes each. query: only its holders; others ask. For
     very many sessions on many nodes; the same on every node."""
 
     ack: Literal["sync", "async"] = "sync"

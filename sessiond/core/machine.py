@@ -374,6 +374,7 @@ class Machine:
             self.stall.hold(lambda: self.link_closed(life, self.now), of_link=True)
             return
         self.ledgers.pop(life, None)
+        self.snapshots.link_closed(life)
         self.membership.link_closed(life, now)
 
     def dial_failed(self, address: str, kind: str, detail: str, refusal: Refusal | None, now: float) -> None:

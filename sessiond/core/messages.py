@@ -96,15 +96,15 @@ class Acquaintance(NamedTuple):
 
 
 class SnapshotRequest(NamedTuple):
-    """A joiner asks for the directory from this bucket on; it gets one part and asks for the next one."""
+    """A joiner asks for the directory from this bucket on; it gets a part of the stripe and asks for the next one."""
 
     first: int
 
 
 class Snapshot(NamedTuple):
-    """A part of the sender's directory: buckets `first` to before `end`. `last` ends it.
+    """A part of the sender's directory: buckets `first` to before `end`. `last`: it ends a stripe of them.
 
-    Roster and dead lives come with the first part and with the last one. `dead`: for each name, the highest
+    Roster and dead lives come with the first part and with the last ones. `dead`: for each name, the highest
     incarnation known to be dead.
     """
 

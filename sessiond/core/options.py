@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-SNAPSHOT_CHUNK = 500
-"""Locations in one message: a chunk is packed and merged well within a millisecond or two."""
+SNAPSHOT_CHUNK = 250
+"""Locations in one message, of which a few may come at once: each is packed and merged within a millisecond."""
 
 TOUCH_CHUNK = 1000
 """Sessions in one TOUCH message."""

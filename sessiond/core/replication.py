@@ -307,7 +307,7 @@ class Replication:
                 self.repairing.setdefault(copy.key, machine.now)
                 self.maintain(copy)  # a node could hold a copy: the answer waits until it does
                 return
-            first = pending.popleft()
+            first = pending.pop(0)
             if first.tombstone:
                 self._commit_tombstone(copy, first)
                 return

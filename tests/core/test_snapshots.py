@@ -6,12 +6,12 @@ from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
 from sessiond.core.directory import BUCKETS
 from sessiond.core.options import SNAPSHOT_CHUNK, Options
-from sessiond.core.snapshots import SNAPSHOT_WAIT_S
+from sessiond.core.snapshots import SNAPSHOT_WAIT_S, STRIPE_BUCKETS, STRIPES
 from sessiond.core.types import Life, Location, Term
 from tests.core.world import World
 
 OWNER = Life("gone", 1)
-ENTRIES = 3 * SNAPSHOT_CHUNK
+ENTRIES = 3 * STRIPES * SNAPSHOT_CHUNK
 
 
 def entry(number: int, seq: int = 1) -> tuple[bytes, Location]:
@@ -63,15 +63,15 @@ def test_the_whole_directory_arrives_in_chunks_of_bounded_size(world):
     assert dict(joiner.directory.items()) == dict(world.machine("node1").directory.items())
     giver = "node1" if chunks(world, "node1")[0].locations else "node2"
     sizes = [len(chunk.locations) for chunk in chunks(world, giver) if chunk.end]
-    assert len(sizes) >= 3
+    assert len(sizes) >= 3 * STRIPES
     bucket = max(len(joiner.directory.bucket(number)) for number in range(BUCKETS))
     assert max(sizes) < SNAPSHOT_CHUNK + bucket
 
 
-def test_a_chunk_goes_out_only_when_the_one_before_has_arrived(world):
+def test_a_chunk_goes_out_only_when_the_one_before_in_its_stripe_has_arrived(world):
     giver = begin(world, 0)
     world.run(SNAPSHOT_WAIT_S / 2)
-    assert len(chunks(world, giver)) == 1
+    assert [chunk.first for chunk in chunks(world, giver)] == [n * STRIPE_BUCKETS for n in range(STRIPES)]
 
 
 def test_a_joiner_knows_the_members_before_it_has_the_directory(world):
@@ -91,6 +91,7 @@ def test_a_giver_that_dies_is_replaced_and_the_transfer_starts_anew(world):
     joiner = world.machine("node3")
     assert joiner.membership.joined
     assert chunks(world, other)[0].first == 0
+    assert len({chunk.first for chunk in chunks(world, other)}) >= 3 * STRIPES
     assert len(joiner.directory) == ENTRIES
 
 
