@@ -7,6 +7,8 @@ raises `NotAnswered`, and whether it took effect is not known.
 import asyncio
 import json
 import re
+import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import httptools
@@ -64,10 +66,18 @@ class Cookie:
 
 
 class Browser:
-    """Sends requests to one port of loopback."""
+    """Sends requests to one port of loopback, or of another host, through sockets that `make_socket` makes."""
 
-    def __init__(self, port: int, cookie: Cookie | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        cookie: Cookie | None = None,
+        host: str = HOST,
+        make_socket: Callable[[], socket.socket] = socket.socket,
+    ) -> None:
         self._port = port
+        self._host = host
+        self._make_socket = make_socket
         self.cookie = cookie if cookie is not None else Cookie()
         self._connection: _Connection | None = None
 
@@ -106,10 +116,18 @@ class Browser:
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
+        own = self._make_socket()
+        own.setblocking(False)
         try:
-            _, self._connection = await loop.create_connection(_Connection, HOST, self._port)
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await loop.sock_connect(own, (self._host, self._port))
+                _, self._connection = await loop.create_connection(_Connection, sock=own)
         except OSError as error:
+            own.close()
             raise NotAnswered(f"cannot connect to port {self._port}: {error}") from error
+        except asyncio.CancelledError:
+            own.close()
+            raise
         return self._connection
 
 

@@ -1,0 +1,119 @@
+"""Judges a history: was anything lost that was acknowledged, did a read go back in time, did the dead rise?
+
+An attribute holds a number that its writers only raise, so the order of its values is known without a search.
+From the moment when somebody was told a number, under protection, whoever asks later must find that number or a
+larger one. What falls short of it is a lost write if the number is gone for good, and else a stale read. An answer
+that was not protected obliges nobody, and neither does a write that got no answer: it may appear or not.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from tests.torture.history import History, Kind, Operation
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was found, each in words."""
+
+    lost: list[str] = field(default_factory=list)
+    """Acknowledged writes that the last look did not find."""
+    stale: list[str] = field(default_factory=list)
+    """Answers that showed less than an answer that came before they were asked for."""
+    invented: list[str] = field(default_factory=list)
+    """Answers that showed what nobody had written."""
+    resurrected: list[str] = field(default_factory=list)
+    """Answers that showed something of a session after its end was acknowledged."""
+    old_terms: list[str] = field(default_factory=list)
+    """Acknowledgements in a term, asked for after a higher one had acknowledged something of the session."""
+
+    @property
+    def faults(self) -> list[str]:
+        return [*self.lost, *self.stale, *self.invented, *self.resurrected, *self.old_terms]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.lost)} acknowledged writes lost, {len(self.stale)} stale reads, "
+            f"{len(self.resurrected)} resurrections, {len(self.old_terms)} acknowledgements in an old term"
+            + (f", {len(self.invented)} INVENTED VALUES" if self.invented else "")
+        )
+
+
+def judge(history: History) -> Verdict:
+    """The last read of each attribute, if it was answered, counts as the last look."""
+    verdict = Verdict()
+    ends: dict[int, float] = {}
+    for operation in history.operations:
+        if operation.kind is Kind.LOG_OUT and operation.is_answered:
+            ends.setdefault(operation.session, operation.ended_at)
+    for (session, _), operations in history.of_attributes().items():
+        living = operations
+        if (end := ends.get(session)) is not None:
+            living = [operation for operation in operations if operation.began_at <= end]
+            verdict.resurrected.extend(
+                str(operation) for operation in operations if operation.began_at > end and operation.found
+            )
+        _judge_values(living, verdict, is_over=end is not None)
+    _judge_terms(history.operations, verdict)
+    return verdict
+
+
+def _judge_values(operations: Sequence[Operation], verdict: Verdict, *, is_over: bool) -> None:
+    promises = _Promises(operations)
+    sent_at = [each.began_at for each in operations]
+    largest_sent = [0, *accumulate((each.number for each in operations), max)]
+    last = max(
+        (each for each in operations if each.is_answered), key=lambda each: each.began_at, default=None
+    )
+    for operation in operations:
+        if operation.found is None:
+            continue
+        promise = promises.before(operation.began_at)
+        if promise is not None and operation.found < _shown(promise):
+            is_gone = operation is last and not is_over
+            (verdict.lost if is_gone else verdict.stale).append(f"{operation}, after {promise}")
+        if operation.found > largest_sent[bisect_left(sent_at, operation.ended_at)]:
+            verdict.invented.append(str(operation))
+
+
+class _Promises:
+    """The largest number that was promised by a time. Asked with rising times."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._given = sorted(
+            (each for each in operations if each.is_answered and each.protected),
+            key=lambda each: each.ended_at,
+            reverse=True,
+        )
+        self._best: Operation | None = None
+
+    def before(self, time: float) -> Operation | None:
+        while self._given and self._given[-1].ended_at < time:
+            given = self._given.pop()
+            if self._best is None or _shown(given) > _shown(self._best):
+                self._best = given
+        return self._best
+
+
+def _shown(operation: Operation) -> int:
+    """What somebody knows from an answer: the number that is there now."""
+    return operation.number if operation.kind is Kind.WRITE else operation.found or 0
+
+
+def _judge_terms(operations: Iterable[Operation], verdict: Verdict) -> None:
+    by_session: dict[int, list[Operation]] = {}
+    for operation in operations:
+        if operation.is_answered and operation.epoch:
+            by_session.setdefault(operation.session, []).append(operation)
+    for answered in by_session.values():
+        ended = sorted(answered, key=lambda each: each.ended_at, reverse=True)
+        highest: Operation | None = None
+        for operation in sorted(answered, key=lambda each: each.began_at):
+            while ended and ended[-1].ended_at < operation.began_at:
+                candidate = ended.pop()
+                if highest is None or candidate.epoch > highest.epoch:
+                    highest = candidate
+            if highest is not None and operation.epoch < highest.epoch:
+                verdict.old_terms.append(f"{operation}, after {highest}")
