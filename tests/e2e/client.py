@@ -59,6 +59,10 @@ class Cookie:
         """The suffix: where a proxy sends this user."""
         return self.session_id.partition(".")[2]
 
+    def copy(self) -> "Cookie":
+        """The same cookie in another browser: what one is told, the other does not know."""
+        return Cookie(self.session_id)
+
     def set(self, session_id: str) -> None:
         self.session_id = session_id
         if not self.tokens or self.tokens[-1] != self.token:

@@ -26,28 +26,34 @@ class Verdict:
     """Answers that showed what nobody had written."""
     resurrected: list[str] = field(default_factory=list)
     """Answers that showed something of a session after its end was acknowledged."""
+    vanished: list[str] = field(default_factory=list)
+    """Answers that said that there is no such session, though nobody had ended it."""
     old_terms: list[str] = field(default_factory=list)
     """Acknowledgements in a term, asked for after a higher one had acknowledged something of the session."""
+    forked: int = 0
+    """Answers that would have been stale, in an old term or of a vanished session, had the cluster not been parted."""
 
     @property
     def faults(self) -> list[str]:
-        return [*self.lost, *self.stale, *self.invented, *self.resurrected, *self.old_terms]
+        return [*self.lost, *self.stale, *self.invented, *self.resurrected, *self.vanished, *self.old_terms]
 
     def __str__(self) -> str:
         return (
             f"{len(self.lost)} acknowledged writes lost, {len(self.stale)} stale reads, "
             f"{len(self.resurrected)} resurrections, {len(self.old_terms)} acknowledgements in an old term"
-            + (f", {len(self.invented)} INVENTED VALUES" if self.invented else "")
+            + (f", {len(self.vanished)} sessions not found" if self.vanished else "")
+            + (f", {len(self.invented)} values that nobody wrote" if self.invented else "")
         )
 
 
-def judge(history: History) -> Verdict:
-    """The last read of each attribute, if it was answered, counts as the last look."""
+def judge(history: History, parted: tuple[float, float] = (0.0, 0.0)) -> Verdict:
+    """The last answer about an attribute counts as the last look. `parted`: when the sides may not know each other."""
     verdict = Verdict()
-    ends: dict[int, float] = {}
+    ends: dict[str, float] = {}
     for operation in history.operations:
         if operation.kind is Kind.LOG_OUT and operation.is_answered:
             ends.setdefault(operation.session, operation.ended_at)
+    court = _Court(verdict, parted)
     for (session, _), operations in history.of_attributes().items():
         living = operations
         if (end := ends.get(session)) is not None:
@@ -55,12 +61,30 @@ def judge(history: History) -> Verdict:
             verdict.resurrected.extend(
                 str(operation) for operation in operations if operation.began_at > end and operation.found
             )
-        _judge_values(living, verdict, is_over=end is not None)
-    _judge_terms(history.operations, verdict)
+        _judge_values(living, court, is_over=end is not None)
+    for operation in history.operations:
+        if operation.vanished and operation.began_at <= ends.get(operation.vanished, operation.began_at):
+            court.accuse(verdict.vanished, operation, "")
+    _judge_terms(history.operations, court)
     return verdict
 
 
-def _judge_values(operations: Sequence[Operation], verdict: Verdict, *, is_over: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Court:
+    verdict: Verdict
+    parted: tuple[float, float]
+
+    def accuse(self, faults: list[str], operation: Operation, why: str) -> None:
+        """Write it down, unless it happened while that was no fault."""
+        begin, end = self.parted
+        if operation.ended_at > begin and operation.began_at < end:
+            self.verdict.forked += 1
+        else:
+            faults.append(f"{operation}{why}")
+
+
+def _judge_values(operations: Sequence[Operation], court: _Court, *, is_over: bool) -> None:
+    verdict = court.verdict
     promises = _Promises(operations)
     sent_at = [each.began_at for each in operations]
     largest_sent = [0, *accumulate((each.number for each in operations), max)]
@@ -68,12 +92,14 @@ def _judge_values(operations: Sequence[Operation], verdict: Verdict, *, is_over:
         (each for each in operations if each.is_answered), key=lambda each: each.began_at, default=None
     )
     for operation in operations:
-        if operation.found is None:
-            continue
+        if operation.found is None or operation.vanished == operation.session:
+            continue  # what has vanished is judged as that
         promise = promises.before(operation.began_at)
         if promise is not None and operation.found < _shown(promise):
-            is_gone = operation is last and not is_over
-            (verdict.lost if is_gone else verdict.stale).append(f"{operation}, after {promise}")
+            if operation is last and not is_over:
+                verdict.lost.append(f"{operation}, after {promise}")
+            else:
+                court.accuse(verdict.stale, operation, f", after {promise}")
         if operation.found > largest_sent[bisect_left(sent_at, operation.ended_at)]:
             verdict.invented.append(str(operation))
 
@@ -102,8 +128,8 @@ def _shown(operation: Operation) -> int:
     return operation.number if operation.kind is Kind.WRITE else operation.found or 0
 
 
-def _judge_terms(operations: Iterable[Operation], verdict: Verdict) -> None:
-    by_session: dict[int, list[Operation]] = {}
+def _judge_terms(operations: Iterable[Operation], court: _Court) -> None:
+    by_session: dict[str, list[Operation]] = {}
     for operation in operations:
         if operation.is_answered and operation.epoch:
             by_session.setdefault(operation.session, []).append(operation)
@@ -116,4 +142,4 @@ def _judge_terms(operations: Iterable[Operation], verdict: Verdict) -> None:
                 if highest is None or candidate.epoch > highest.epoch:
                     highest = candidate
             if highest is not None and operation.epoch < highest.epoch:
-                verdict.old_terms.append(f"{operation}, after {highest}")
+                court.accuse(court.verdict.old_terms, operation, f", after {highest}")

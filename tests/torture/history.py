@@ -18,7 +18,7 @@ class Kind(Enum):
 class Operation:
     """One request of a session. An answered one has `node`, and what the node said."""
 
-    session: int
+    session: str
     attribute: str
     kind: Kind
     began_at: float
@@ -33,6 +33,8 @@ class Operation:
     epoch: int = 0
     protected: bool = False
     """Whether the session had a backup then; an unprotected answer carries no promise."""
+    vanished: str = ""
+    """The session that the user came with and that the node said does not exist; empty: it knew it."""
     status: int = 0
     """Of the answer; 0 if there was none."""
     error: str = ""
@@ -45,6 +47,7 @@ class Operation:
         what = f"{self.kind.value} {self.attribute}" + (f"={self.number}" if self.number else "")
         said = (
             f"{self.node} found {self.found} in term {self.epoch}{'' if self.protected else ', unprotected'}"
+            + (f", and no session {self.vanished}" if self.vanished else "")
             if self.is_answered
             else f"{self.status or ''} {self.error}".strip()
         )
@@ -59,9 +62,9 @@ class History:
 
     operations: list[Operation] = field(default_factory=list)
 
-    def of_attributes(self) -> dict[tuple[int, str], list[Operation]]:
+    def of_attributes(self) -> dict[tuple[str, str], list[Operation]]:
         """Reads and writes by the attribute they are about, in the order in which they began."""
-        groups: dict[tuple[int, str], list[Operation]] = {}
+        groups: dict[tuple[str, str], list[Operation]] = {}
         for operation in sorted(self.operations, key=lambda operation: operation.began_at):
             if operation.kind is not Kind.LOG_OUT:
                 groups.setdefault((operation.session, operation.attribute), []).append(operation)

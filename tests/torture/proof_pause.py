@@ -141,9 +141,9 @@ async def _pause(cluster: Cluster, victim: str, pinned: Sequence[Door], report: 
     report.unanswered += sum(not operation.is_answered for operation in met)
 
 
-def _terms(operations: Sequence[Operation]) -> dict[int, int]:
+def _terms(operations: Sequence[Operation]) -> dict[str, int]:
     """The highest term in which something of a session was acknowledged so far."""
-    highest: dict[int, int] = {}
+    highest: dict[str, int] = {}
     for operation in operations:
         if operation.is_answered:
             highest[operation.session] = max(highest.get(operation.session, 0), operation.epoch)

@@ -54,9 +54,12 @@ def main(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     for name, default in arguments.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    parser.add_argument("--logs", type=Path, help="keep what the daemons write in this directory")
     given = vars(parser.parse_args())
-    with tempfile.TemporaryDirectory(prefix="torture-") as directory:
-        report = uvloop.run(_awaited(proof(Path(directory), **given)))
+    with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
+        directory = given.pop("logs") or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        report = uvloop.run(_awaited(proof(directory, **given)))
     return conclude(report)
 
 

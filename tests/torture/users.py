@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from sessiond.contract.session_id import join
 from tests.e2e.client import Answer, Browser, Cookie, NotAnswered
 from tests.torture.history import History, Kind, Operation
 
@@ -20,13 +21,16 @@ CREATE_ATTEMPTS_MAX = 50
 
 
 class Door:
-    """One way to a session; what it does is recorded under the session's number."""
+    """One way to a session; what it does is recorded under the session's name.
+
+    A user whose session is not found gets another one, and goes on in that: it has a name of its own.
+    """
 
     def __init__(
-        self, history: History, session: int, via: str, attribute: str, browsers: Sequence[Browser]
+        self, history: History, user: str, via: str, attribute: str, browsers: Sequence[Browser]
     ) -> None:
         self.history = history
-        self.session = session
+        self.user = user
         self.via = via
         self.attribute = attribute
         self._writer, self._reader = browsers
@@ -35,7 +39,7 @@ class Door:
 
     async def write(self) -> Operation:
         self.sent += 1
-        operation = self._begin(Kind.WRITE, self.attribute)
+        operation = self._begin(self._writer, Kind.WRITE, self.attribute)
         operation.number = self.sent
         await self._ask(operation, self._writer, "POST", f"/write/{self.attribute}/{self.sent}")
         if operation.is_answered:
@@ -43,32 +47,43 @@ class Door:
         return operation
 
     async def read(self, attribute: str = "") -> Operation:
-        operation = self._begin(Kind.READ, attribute or self.attribute)
+        operation = self._begin(self._reader, Kind.READ, attribute or self.attribute)
         await self._ask(operation, self._reader, "GET", f"/read/{operation.attribute}")
         return operation
 
     async def log_out(self) -> Operation:
-        operation = self._begin(Kind.LOG_OUT, "")
+        operation = self._begin(self._writer, Kind.LOG_OUT, "")
         await self._ask(operation, self._writer, "POST", "/log-out")
         return operation
 
     async def close(self) -> None:
         await asyncio.gather(self._writer.close(), self._reader.close())
 
-    def _begin(self, kind: Kind, attribute: str) -> Operation:
-        return Operation(self.session, attribute, kind, time.perf_counter(), via=self.via)
+    async def look(self) -> None:
+        """Read this door's attribute in every session that there was."""
+        for token in tuple(self._reader.cookie.tokens):
+            self._reader.cookie.set(join(token, self._reader.cookie.node))
+            await self.read()
+
+    def _session(self, cookie: Cookie) -> str:
+        number = cookie.tokens.index(cookie.token) if cookie.tokens else 0
+        return f"{self.user}.{self.via}.{number}" if number else self.user
+
+    def _begin(self, browser: Browser, kind: Kind, attribute: str) -> Operation:
+        return Operation(self._session(browser.cookie), attribute, kind, time.perf_counter(), via=self.via)
 
     async def _ask(self, operation: Operation, browser: Browser, method: str, path: str) -> None:
+        was_known = bool(browser.cookie.tokens)
         try:
             answer = await browser.ask(method, path)
         except NotAnswered as error:
             operation.error = str(error)
         else:
-            self._note(operation, answer)
+            self._note(operation, answer, self._session(browser.cookie), was_known=was_known)
         operation.ended_at = time.perf_counter()
         self.history.operations.append(operation)
 
-    def _note(self, operation: Operation, answer: Answer) -> None:
+    def _note(self, operation: Operation, answer: Answer, session: str, *, was_known: bool) -> None:
         operation.status = answer.status
         if answer.status != 200:
             operation.error = answer.body[:200].decode(errors="replace")
@@ -76,20 +91,22 @@ class Door:
         body = answer.json()
         operation.found, operation.node = body["found"], body["node"]
         operation.epoch, operation.protected = body["epoch"], body["protected"]
+        if session != operation.session or (was_known and operation.found == operation.epoch == 0):
+            operation.vanished, operation.session = operation.session, session
 
 
 class User:
     """One session. The first door creates it."""
 
-    def __init__(self, history: History, session: int) -> None:
+    def __init__(self, history: History, number: int) -> None:
         self.history = history
-        self.session = session
+        self.name = f"s{number}"
         self.cookie = Cookie()
         self.doors: list[Door] = []
 
     def open_door(self, via: str, *browsers: Browser) -> Door:
         """`browsers`: one for writes and one for reads, with this user's cookie."""
-        door = Door(self.history, self.session, via, f"a{len(self.doors)}", browsers)
+        door = Door(self.history, self.name, via, f"a{len(self.doors)}", browsers)
         self.doors.append(door)
         return door
 
@@ -104,15 +121,17 @@ class User:
 
 
 @asynccontextmanager
-async def using(doors: Sequence[Door], write_pause_s: float, read_pause_s: float) -> AsyncIterator[None]:
+async def using(
+    doors: Sequence[Door], write_pause_s: float, read_pause_s: float, *, own_only: bool = False
+) -> AsyncIterator[None]:
     """Everybody writes and reads through these doors until the block ends; then what is in flight is waited for.
 
-    Each door reads its own attribute and, as often, that of another door of the same session.
+    Each door reads its own attribute and, as often, that of another door of the same session, unless `own_only`.
     """
     closing = asyncio.Event()
     attributes: dict[int, list[str]] = {}
     for door in doors:
-        attributes.setdefault(door.session, []).append(door.attribute)
+        attributes.setdefault(door.user, []).append(door.attribute)
 
     async def pause(seconds: float) -> None:
         try:
@@ -129,7 +148,7 @@ async def using(doors: Sequence[Door], write_pause_s: float, read_pause_s: float
 
     async def read(door: Door, offset_s: float) -> None:
         await pause(offset_s)
-        names = attributes[door.session]
+        names = [door.attribute] if own_only else attributes[door.user]
         turn = names.index(door.attribute)
         while not closing.is_set():
             operation = await door.read(names[turn % len(names)])
@@ -149,4 +168,4 @@ async def using(doors: Sequence[Door], write_pause_s: float, read_pause_s: float
 
 async def look_at_everything(doors: Sequence[Door]) -> None:
     """The last look: every attribute of every session, through its own door."""
-    await asyncio.gather(*(door.read() for door in doors))
+    await asyncio.gather(*(door.look() for door in doors))

@@ -10,6 +10,8 @@ from tests.e2e.waiting import DEADLINE_S, wait_until
 
 GONE = frozenset({MemberState.DEAD, MemberState.LEFT})
 
+POLL_INTERVAL_S = 0.02
+
 _SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 
 
@@ -41,10 +43,11 @@ async def seen_dead(cluster: Cluster, name: str, deadline_s: float = DEADLINE_S)
 async def whole(cluster: Cluster, deadline_s: float = DEADLINE_S) -> None:
     """Wait until the nodes that run agree on who lives, and no session waits for a backup or is in doubt."""
 
-    async def is_whole() -> bool:
-        return not (await wounds(cluster, cluster.running()))
-
-    await wait_until(is_whole, "the cluster is whole and every session protected", deadline_s, 0.02)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + deadline_s
+    while found := await wounds(cluster, cluster.running()):
+        assert loop.time() < deadline, f"not whole within {deadline_s:.0f} s: {'; '.join(found)}"
+        await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def wounds(cluster: Cluster, nodes: Mapping[str, Node]) -> list[str]:
