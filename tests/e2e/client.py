@@ -36,6 +36,12 @@ class Answer(NamedTuple):
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def session_id(self) -> str | None:
+        """What this answer sets the session cookie to; empty if it clears it, None if it leaves it alone."""
+        found = _SET_COOKIE.match(self.headers.get("set-cookie", ""))
+        return found.group(1) if found else None
+
     def good(self) -> Any:
         """The JSON of an answer that must be a 200."""
         assert self.status == 200, f"{self.status} {self.body[:500]!r}"
@@ -107,8 +113,8 @@ class Browser:
         if content is not None or method == "POST":
             head.append(f"Content-Length: {len(body)}\r\n")
         answer = await connection.exchange("".join(head).encode() + b"\r\n" + body)
-        if (field := answer.headers.get("set-cookie")) and (found := _SET_COOKIE.match(field)):
-            self.cookie.set(found.group(1))
+        if answer.session_id is not None:
+            self.cookie.set(answer.session_id)
         return answer
 
     async def close(self) -> None:

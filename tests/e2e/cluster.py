@@ -50,6 +50,11 @@ class Node(Process):
         self._settings = settings
         super().__init__(name, [], directory)
 
+    def advertise_cluster(self, address: str) -> None:
+        """Where the others are to look for it instead; before `join`."""
+        self.seed = address
+        self._settings["advertise_cluster"] = address
+
     def join(self, seeds: Iterable["Node"]) -> None:
         """What it is told about the cluster; before `start`."""
         settings: dict[str, Setting] = {

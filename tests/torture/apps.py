@@ -4,6 +4,7 @@ Every answer of a session says which node gave it, in which term (`epoch`), and 
 """
 
 import asyncio
+import random
 import time
 from contextlib import suppress
 
@@ -23,7 +24,7 @@ def create_app() -> web.Application:
             web.get("/read/{attribute}", read),
             web.post("/write/{attribute}/{number}", write),
             web.post("/log-out", log_out),
-            web.post("/starve/{block_ms}/{breathe_ms}", starve),
+            web.post("/starve/{least_ms}/{most_ms}/{breathe_ms}", starve),
             web.post("/feed", feed),
         ]
     )
@@ -37,10 +38,10 @@ class Starvation:
         self._tasks: list[asyncio.Task[None]] = []
         self.lags_ms: list[float] = []
 
-    def begin(self, block_s: float, breathe_s: float) -> None:
+    def begin(self, least_s: float, most_s: float, breathe_s: float) -> None:
         self.lags_ms.clear()
         self._tasks = [
-            asyncio.create_task(self._block(block_s, breathe_s)),
+            asyncio.create_task(self._block(least_s, most_s, breathe_s)),
             asyncio.create_task(self._probe()),
         ]
 
@@ -51,9 +52,10 @@ class Starvation:
                 await task
         self._tasks.clear()
 
-    async def _block(self, block_s: float, breathe_s: float) -> None:
+    async def _block(self, least_s: float, most_s: float, breathe_s: float) -> None:
+        rng = random.Random(1)
         while True:
-            time.sleep(block_s)  # noqa: ASYNC251 - blocking the loop is what this is for
+            time.sleep(rng.uniform(least_s, most_s))  # noqa: ASYNC251 - blocking the loop is what this is for
             await asyncio.sleep(breathe_s)
 
     async def _probe(self) -> None:
@@ -90,9 +92,9 @@ async def log_out(request: web.Request) -> web.Response:
 
 @without_session
 async def starve(request: web.Request) -> web.Response:
-    """From now on the loop is blocked for so long, then runs for so long, and so on."""
-    block_ms, breathe_ms = (int(request.match_info[name]) for name in ("block_ms", "breathe_ms"))
-    request.app[_STARVATION].begin(block_ms / 1000, breathe_ms / 1000)
+    """From now on the loop is blocked for a random time between these two, then runs for so long, and so on."""
+    times = (int(request.match_info[name]) / 1000 for name in ("least_ms", "most_ms", "breathe_ms"))
+    request.app[_STARVATION].begin(*times)
     return web.json_response({})
 
 

@@ -46,7 +46,7 @@ class Verdict:
         )
 
 
-def judge(history: History, parted: tuple[float, float] = (0.0, 0.0)) -> Verdict:
+def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdict:
     """The last answer about an attribute counts as the last look. `parted`: when the sides may not know each other."""
     verdict = Verdict()
     ends: dict[str, float] = {}
@@ -72,12 +72,11 @@ def judge(history: History, parted: tuple[float, float] = (0.0, 0.0)) -> Verdict
 @dataclass(frozen=True, slots=True)
 class _Court:
     verdict: Verdict
-    parted: tuple[float, float]
+    parted: Sequence[tuple[float, float]]
 
     def accuse(self, faults: list[str], operation: Operation, why: str) -> None:
         """Write it down, unless it happened while that was no fault."""
-        begin, end = self.parted
-        if operation.ended_at > begin and operation.began_at < end:
+        if any(operation.ended_at > begin and operation.began_at < end for begin, end in self.parted):
             self.verdict.forked += 1
         else:
             faults.append(f"{operation}{why}")

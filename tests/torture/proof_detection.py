@@ -42,7 +42,8 @@ WRITE_PAUSE_S = 0.5
 READ_PAUSE_S = 0.5
 
 STARVED = "node5"
-BLOCK_MS, BREATHE_MS = 350, 50
+BLOCK_LEAST_MS, BLOCK_MOST_MS, BREATHE_MS = 350, 2500, 10
+"""Mostly longer than a heartbeat, now and then longer than the silence that counts as a death."""
 LOSS = 0.05
 SETTLE_S = 10.0
 
@@ -148,7 +149,7 @@ async def _starve(cluster: Cluster, network: Network, seconds: float, report: De
     control = cluster.browser_at(STARVED)
     async with using(doors, WRITE_PAUSE_S, READ_PAUSE_S):
         began_at = time.time()
-        (await control.post(f"/starve/{BLOCK_MS}/{BREATHE_MS}")).good()
+        (await control.post(f"/starve/{BLOCK_LEAST_MS}/{BLOCK_MOST_MS}/{BREATHE_MS}")).good()
         network.lose(STARVED, LOSS)
         await asyncio.sleep(seconds)
         network.heal()

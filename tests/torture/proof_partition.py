@@ -116,7 +116,7 @@ async def prove(directory: Path, quorum: str, seconds: int) -> PartitionReport:
             report.merged = int((await totals(cluster, "sessiond_merged_total"))["sessiond_merged_total"])
     _count(report, history, cut_at, healed_at)
     # In a majority cluster there are no two sides that serve: nothing is excused.
-    parted = (cut_at, healed_at + report.converged_s) if quorum == "any" else (0.0, 0.0)
+    parted = [(cut_at, healed_at + report.converged_s)] if quorum == "any" else []
     report.verdict = judge(history, parted)
     return report
 

@@ -61,29 +61,35 @@ class Door:
 
     async def look(self) -> None:
         """Read this door's attribute in every session that there was."""
-        for token in tuple(self._reader.cookie.tokens):
+        for token in dict.fromkeys(self._reader.cookie.tokens):
             self._reader.cookie.set(join(token, self._reader.cookie.node))
             await self.read()
 
-    def _session(self, cookie: Cookie) -> str:
-        number = cookie.tokens.index(cookie.token) if cookie.tokens else 0
+    def _session(self, cookie: Cookie, token: str) -> str:
+        number = cookie.tokens.index(token) if token else 0
         return f"{self.user}.{self.via}.{number}" if number else self.user
 
     def _begin(self, browser: Browser, kind: Kind, attribute: str) -> Operation:
-        return Operation(self._session(browser.cookie), attribute, kind, time.perf_counter(), via=self.via)
+        return Operation(
+            self._session(browser.cookie, browser.cookie.token),
+            attribute,
+            kind,
+            time.perf_counter(),
+            via=self.via,
+        )
 
     async def _ask(self, operation: Operation, browser: Browser, method: str, path: str) -> None:
-        was_known = bool(browser.cookie.tokens)
+        sent = browser.cookie.token
         try:
             answer = await browser.ask(method, path)
         except NotAnswered as error:
             operation.error = str(error)
         else:
-            self._note(operation, answer, self._session(browser.cookie), was_known=was_known)
+            self._note(operation, answer, sent, browser.cookie)
         operation.ended_at = time.perf_counter()
         self.history.operations.append(operation)
 
-    def _note(self, operation: Operation, answer: Answer, session: str, *, was_known: bool) -> None:
+    def _note(self, operation: Operation, answer: Answer, sent: str, cookie: Cookie) -> None:
         operation.status = answer.status
         if answer.status != 200:
             operation.error = answer.body[:200].decode(errors="replace")
@@ -91,8 +97,11 @@ class Door:
         body = answer.json()
         operation.found, operation.node = body["found"], body["node"]
         operation.epoch, operation.protected = body["epoch"], body["protected"]
-        if session != operation.session or (was_known and operation.found == operation.epoch == 0):
-            operation.vanished, operation.session = operation.session, session
+        if not sent or operation.kind is Kind.LOG_OUT:
+            return  # that there was no session, or is none afterwards, is as it should be
+        token = (answer.session_id or sent).partition(".")[0]
+        if token != sent or operation.found == operation.epoch == 0:
+            operation.vanished, operation.session = operation.session, self._session(cookie, token)
 
 
 class User:
@@ -103,6 +112,10 @@ class User:
         self.name = f"s{number}"
         self.cookie = Cookie()
         self.doors: list[Door] = []
+
+    def ghost(self, via: str, browser: Browser) -> Door:
+        """Somebody who comes with a copy of this user's cookie, which `browser` has, whatever became of the session."""
+        return Door(self.history, self.name, via, self.doors[0].attribute, (browser, browser))
 
     def open_door(self, via: str, *browsers: Browser) -> Door:
         """`browsers`: one for writes and one for reads, with this user's cookie."""
