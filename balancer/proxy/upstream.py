@@ -52,6 +52,13 @@ class Upstream(asyncio.Protocol):
         self._exchange = None
         self.transport.abort()
 
+    def give_up(self, reason: str) -> None:
+        """Do not wait for an answer that has not begun."""
+        exchange = self._exchange
+        if exchange is not None and self._head is None:
+            self.drop()
+            exchange.upstream_lost(self, reason)
+
     def hand_over(self) -> bytes:
         """The connection leaves HTTP; the bytes that came after the 101."""
         self._exchange = None
@@ -71,6 +78,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
+        self._connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange

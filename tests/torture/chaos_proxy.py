@@ -142,6 +142,8 @@ class ChaosProxy:
             while data := await reader.read(CHUNK_BYTES):
                 await asyncio.sleep(self._delay_s)
                 await self._flowing[way].wait()
+                if writer.transport.is_closing():
+                    return
                 writer.write(data)
                 await writer.drain()
             await self._flowing[way].wait()

@@ -6,6 +6,7 @@ larger one. What falls short of it is a lost write if the number is gone for goo
 that was not protected obliges nobody, and neither does a write that got no answer: it may appear or not.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -50,9 +51,12 @@ def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdi
     """The last answer about an attribute counts as the last look. `parted`: when the sides may not know each other."""
     verdict = Verdict()
     ends: dict[str, float] = {}
+    asked_to_end: dict[str, float] = {}
     for operation in history.operations:
-        if operation.kind is Kind.LOG_OUT and operation.is_answered:
-            ends.setdefault(operation.session, operation.ended_at)
+        if operation.kind is Kind.LOG_OUT:
+            asked_to_end.setdefault(operation.session, operation.began_at)
+            if operation.is_answered:
+                ends.setdefault(operation.session, operation.ended_at)
     court = _Court(verdict, parted)
     for (session, _), operations in history.of_attributes().items():
         living = operations
@@ -63,7 +67,7 @@ def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdi
             )
         _judge_values(living, court, is_over=end is not None)
     for operation in history.operations:
-        if operation.vanished and operation.began_at <= ends.get(operation.vanished, operation.began_at):
+        if operation.vanished and operation.ended_at < asked_to_end.get(operation.vanished, math.inf):
             court.accuse(verdict.vanished, operation, "")
     _judge_terms(history.operations, court)
     return verdict
