@@ -48,12 +48,12 @@ torture-short: $(READY) ## The torture and the four proofs below, a few rounds o
 	@$(BIN)/python -m pytest -m torture tests/torture
 
 .PHONY: proof-kill-loop
-proof-kill-loop: $(READY) ## Kill one node after the other under load: nothing is lost (ROUNDS=100 SEED=1)
-	@$(BIN)/python -m tests.torture.proof_kill_loop --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1)
+proof-kill-loop: $(READY) ## Kill one node after the other under load: nothing is lost (ROUNDS=100 SEED=1 QUORUM=any)
+	@$(BIN)/python -m tests.torture.proof_kill_loop --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
 
 .PHONY: proof-pause
-proof-pause: $(READY) ## Stop a primary under load and let it go on: it says nothing old (ROUNDS=3 SEED=1)
-	@$(BIN)/python -m tests.torture.proof_pause --rounds $(or $(ROUNDS),3) --seed $(or $(SEED),1)
+proof-pause: $(READY) ## Stop a primary under load and let it go on: it says nothing old (ROUNDS=3 SEED=1 QUORUM=any)
+	@$(BIN)/python -m tests.torture.proof_pause --rounds $(or $(ROUNDS),3) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
 
 .PHONY: proof-partition
 proof-partition: $(READY) ## As root: cut five nodes into 3 and 2, under quorum any and majority (SECONDS=30)

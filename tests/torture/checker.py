@@ -99,10 +99,12 @@ def _judge_values(operations: Sequence[Operation], court: _Court, *, is_over: bo
             continue  # what has vanished is judged as that
         promise = promises.before(operation.began_at)
         if promise is not None and operation.found < _shown(promise):
+            late = any(each.number == operation.found and not each.is_answered for each in operations)
+            why = f", after {promise}" + ("; the number is that of an unanswered write" if late else "")
             if operation is last and not is_over:
-                verdict.lost.append(f"{operation}, after {promise}")
+                verdict.lost.append(f"{operation}{why}")
             else:
-                court.accuse(verdict.stale, operation, f", after {promise}")
+                court.accuse(verdict.stale, operation, why)
         if operation.found > largest_sent[bisect_left(sent_at, operation.ended_at)]:
             verdict.invented.append(str(operation))
 

@@ -74,13 +74,20 @@ class DetectionReport:
         return found
 
     def __str__(self) -> str:
-        return (
-            f"detection, {self.rounds} rounds of each, seen by {NODES - 1} nodes: killed process "
-            f"{milliseconds(self.killed_s)}; silence {milliseconds(self.silent_s)}\n"
-            f"one node starved for {self.minutes} min, its loop's lag {milliseconds(self.lags_s)}, and {LOSS:.0%} of "
-            f"its packets lost: {len(self.evictions)} evictions of other nodes, {self.own_evictions} of its own; "
-            f"{self.history.count(Kind.WRITE, answered=True)} writes acknowledged, {self.verdict}"
-        )
+        lines = []
+        if self.rounds:
+            lines.append(
+                f"detection, {self.rounds} rounds of each, seen by {NODES - 1} nodes: killed process "
+                f"{milliseconds(self.killed_s)}; silence {milliseconds(self.silent_s)}"
+            )
+        if self.minutes:
+            lines.append(
+                f"one node starved for {self.minutes} min, its loop's lag {milliseconds(self.lags_s)}, and "
+                f"{LOSS:.0%} of its packets lost: {len(self.evictions)} evictions of other nodes, "
+                f"{self.own_evictions} of its own; {self.history.count(Kind.WRITE, answered=True)} writes "
+                f"acknowledged, {self.verdict}"
+            )
+        return "\n".join(lines)
 
 
 async def prove(directory: Path, rounds: int, minutes: int, seed: int) -> DetectionReport:

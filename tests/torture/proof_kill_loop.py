@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.cluster import Cluster
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
-from tests.torture.proving import APP, at_work, main, milliseconds, progress, users_of
+from tests.torture.proving import APP, at_work, main, milliseconds, progress, settings_of, users_of
 from tests.torture.users import look_at_everything, using
 from tests.torture.watch import seen_dead, whole
 
@@ -27,6 +27,7 @@ READ_PAUSE_S = 1.0
 @dataclass(slots=True)
 class KillReport:
     rounds: int
+    quorum: str
     lasted_s: float
     history: History
     verdict: Verdict
@@ -40,17 +41,17 @@ class KillReport:
     def __str__(self) -> str:
         kept = self.history.count(Kind.WRITE, answered=True)
         return (
-            f"kill loop: {self.rounds} rounds, {kept} writes acknowledged ({kept / self.lasted_s:.0f}/s), "
+            f"kill loop, quorum {self.quorum}: {self.rounds} rounds, {kept} writes acknowledged ({kept / self.lasted_s:.0f}/s), "
             f"{self.history.count(Kind.WRITE, answered=False)} not answered; {self.verdict}; "
             f"{self.history.count(Kind.READ, answered=True)} reads, {len(self.failed_reads)} failed; "
             f"all protected again after the kill: {milliseconds(self.protected_after_s)}"
         )
 
 
-async def prove(directory: Path, rounds: int, seed: int) -> KillReport:
+async def prove(directory: Path, rounds: int, seed: int, quorum: str) -> KillReport:
     rng = random.Random(seed)
     history = History()
-    async with at_work(Cluster(directory, nodes=NODES, app=APP)) as cluster:
+    async with at_work(Cluster(directory, NODES, APP, **settings_of(quorum, NODES))) as cluster:
         users = await users_of(cluster, history, USERS)
         doors = [door for user in users for door in user.doors]
         protected_after_s = []
@@ -72,8 +73,8 @@ async def prove(directory: Path, rounds: int, seed: int) -> KillReport:
         for operation in history.operations
         if operation.kind is Kind.READ and not operation.is_answered
     ]
-    return KillReport(rounds, lasted_s, history, judge(history), protected_after_s, failed_reads)
+    return KillReport(rounds, quorum, lasted_s, history, judge(history), protected_after_s, failed_reads)
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, {"rounds": 100, "seed": 1}, prove))
+    sys.exit(main(__doc__, {"rounds": 100, "seed": 1, "quorum": "any"}, prove))

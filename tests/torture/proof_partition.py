@@ -20,7 +20,7 @@ from tests.e2e.waiting import wait_until
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
-from tests.torture.proving import APP, DETECTION_S, at_work, main, progress
+from tests.torture.proving import APP, DETECTION_S, at_work, main, progress, settings_of
 from tests.torture.users import User, look_at_everything, using
 from tests.torture.watch import totals, whole
 
@@ -90,9 +90,8 @@ async def prove(directory: Path, quorum: str, seconds: int) -> PartitionReport:
         raise SystemExit(f"proof-partition cannot run: {reason}")
     history = History()
     report = PartitionReport(quorum, seconds, history, Verdict())
-    settings = {"quorum": quorum, "expect": NODES} if quorum == "majority" else {}
     with Network([*MAJORITY_SIDE, *MINORITY_SIDE]) as network:
-        cluster = Cluster(directory, NODES, APP, network.places, **settings)
+        cluster = Cluster(directory, NODES, APP, network.places, **settings_of(quorum, NODES))
         second = Balancer("balancer2", network.places["balancer2"], cluster.nodes.values(), directory)
         cluster.others.append(second)
         async with at_work(cluster):

@@ -27,6 +27,7 @@ from tests.torture.proving import (
     milliseconds,
     percentile,
     progress,
+    settings_of,
     users_of,
 )
 from tests.torture.users import Door, look_at_everything, using
@@ -46,6 +47,7 @@ REJOINS = "sessiond_rejoins_total"
 @dataclass(slots=True)
 class PauseReport:
     rounds: int
+    quorum: str
     history: History
     verdict: Verdict
     demoted_s: list[float] = field(default_factory=list)
@@ -68,7 +70,7 @@ class PauseReport:
 
     def __str__(self) -> str:
         return (
-            f"pause of {PAUSE_S:.0f} s: {self.rounds} rounds, "
+            f"pause of {PAUSE_S:.0f} s, quorum {self.quorum}: {self.rounds} rounds, "
             f"{self.history.count(Kind.WRITE, answered=True)} writes acknowledged; {self.verdict}; "
             f"{len(self.old_acks)} answers of the resumed node in an old term; "
             f"demoted at most {max(self.demoted_s) * 1000:.0f} ms after SIGCONT; "
@@ -77,11 +79,11 @@ class PauseReport:
         )
 
 
-async def prove(directory: Path, rounds: int, seed: int) -> PauseReport:
+async def prove(directory: Path, rounds: int, seed: int, quorum: str) -> PauseReport:
     rng = random.Random(seed)
     history = History()
-    report = PauseReport(rounds, history, Verdict())
-    async with at_work(Cluster(directory, nodes=NODES, app=APP)) as cluster:
+    report = PauseReport(rounds, quorum, history, Verdict())
+    async with at_work(Cluster(directory, NODES, APP, **settings_of(quorum, NODES))) as cluster:
         users = await users_of(cluster, history, USERS)
         doors = [user.doors[0] for user in users]
         for number in range(rounds):
@@ -151,4 +153,4 @@ def _terms(operations: Sequence[Operation]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, {"rounds": 3, "seed": 1}, prove))
+    sys.exit(main(__doc__, {"rounds": 3, "seed": 1, "quorum": "any"}, prove))

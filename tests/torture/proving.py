@@ -86,6 +86,11 @@ async def users_of(cluster: Cluster, history: History, count: int) -> list[User]
     return users
 
 
+def settings_of(quorum: str, nodes: int) -> dict[str, str | int | float]:
+    """The options of every node of a cluster with this quorum."""
+    return {"quorum": quorum, "expect": nodes} if quorum == "majority" else {"quorum": quorum}
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that at least so large a share of them does not exceed; 0 without values."""
     ordered = sorted(values)

@@ -28,11 +28,11 @@ def proven(show: Callable[[str], None]) -> Callable[[Report], None]:
 def test_no_acknowledged_write_is_lost_when_one_node_after_the_other_is_killed(
     tmp_path: Path, proven
 ) -> None:
-    proven(uvloop.run(proof_kill_loop.prove(tmp_path, rounds=10, seed=1)))
+    proven(uvloop.run(proof_kill_loop.prove(tmp_path, rounds=10, seed=1, quorum="any")))
 
 
 def test_a_paused_primary_says_nothing_old_and_its_users_do_not_wait_for_it(tmp_path: Path, proven) -> None:
-    proven(uvloop.run(proof_pause.prove(tmp_path, rounds=1, seed=1)))
+    proven(uvloop.run(proof_pause.prove(tmp_path, rounds=1, seed=1, quorum="any")))
 
 
 @needs_network

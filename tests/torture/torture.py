@@ -21,7 +21,7 @@ from tests.torture.chaos_proxy import ChaosProxy, Way
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
-from tests.torture.proving import APP, DETECTION_S, at_work, milliseconds, progress, users_of
+from tests.torture.proving import APP, DETECTION_S, at_work, milliseconds, progress, settings_of, users_of
 from tests.torture.users import User, look_at_everything, using
 from tests.torture.watch import seen_dead, whole
 
@@ -68,11 +68,12 @@ class TortureReport:
 async def torture(directory: Path, seconds: int, seed: int, quorum: str) -> TortureReport:
     history = History()
     report = TortureReport(seed, quorum, history, without=missing())
-    settings = {"quorum": quorum, "expect": NODES} if quorum != "any" else {}
     names = [f"node{number}" for number in range(1, NODES + 1)]
     async with AsyncExitStack() as stack:
         network = None if report.without else stack.enter_context(Network([*names, "balancer"]))
-        cluster = Cluster(directory, NODES, APP, network.places if network else None, **settings)
+        cluster = Cluster(
+            directory, NODES, APP, network.places if network else None, **settings_of(quorum, NODES)
+        )
         proxies = await _proxies(cluster, stack)
         await stack.enter_async_context(at_work(cluster))
         users = await users_of(cluster, history, USERS)

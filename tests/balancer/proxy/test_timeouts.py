@@ -183,6 +183,29 @@ async def test_a_request_at_a_silent_node_ends_when_that_is_known(
         assert len(live.requests) == moved
 
 
+async def test_what_a_node_has_not_taken_of_a_request_is_never_delivered_once_it_is_given_up() -> None:
+    ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def script(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await until(lambda: not stage["node1"].active)
+        try:
+            await connection.reader.read()
+        except ConnectionResetError:
+            ended.set_result(True)
+        else:
+            ended.set_result(False)
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await stage.client()
+        await client.send(POST)
+        await until(lambda: stage.scripted[0].connections)
+        await until(lambda: stage.service.connections["node1"].idle_count == 0 and stage["node1"].active)
+        stage.service.connections["node1"].give_up_requests("health not answered")
+        assert (await client.answer())[0] == 502
+        assert await asyncio.wait_for(ended, 20), "it was an orderly end, which comes after all that was sent"
+
+
 async def test_an_answer_that_has_begun_is_not_cut_short_because_the_node_is_silent() -> None:
     more = asyncio.Event()
 
