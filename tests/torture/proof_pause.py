@@ -22,6 +22,7 @@ from tests.torture.history import History, Kind, Operation
 from tests.torture.proving import (
     APP,
     DETECTION_S,
+    LEASE_S,
     at_work,
     main,
     milliseconds,
@@ -64,7 +65,7 @@ class PauseReport:
         found = [*self.verdict.faults, *self.old_acks]
         if max(self.demoted_s) > DEMOTED_MAX_S:
             found.append(f"the victim was demoted only after {max(self.demoted_s):.2f} s")
-        if percentile(self.waits_s, 1.0) > DETECTION_S:
+        if percentile(self.waits_s, 1.0) > DETECTION_S + (LEASE_S if self.quorum == "majority" else 0.0):
             found.append(f"a user waited {max(self.waits_s):.2f} s, longer than the detection time")
         return found
 

@@ -22,6 +22,9 @@ FAULTS_SHOWN_MAX = 20
 DETECTION_S = 3.0
 """The longest that silence may take to be known as a death: what docs/reliability.md promises."""
 
+LEASE_S = 1.0
+"""Under majority a vote counts only when it is as old as the lease: detection takes so much longer."""
+
 
 class Report(Protocol):
     """What a proof found. `str` of it is the line for the docs."""
