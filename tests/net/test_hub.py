@@ -392,7 +392,9 @@ async def test_a_node_that_changes_its_life_drops_everything_and_links_anew(star
     assert not three.links
 
 
-async def test_a_connection_accepted_for_a_life_that_ends_before_it_is_reported_does_not_become_a_link(start_node):
+async def test_a_connection_accepted_for_a_life_that_ends_before_it_is_reported_does_not_become_a_link(
+    start_node,
+):
     node, caller = await start_node("node2"), await start_node("node1")
     accept = node.hub._accepted
     accepted = []
