@@ -43,6 +43,32 @@ e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine 
 proof-rolling-restart: $(READY) ## Restart 5 nodes in turn under 500 requests/s: no request fails (PROOF='--rounds 3')
 	@$(BIN)/python -m tests.proof.rolling_restart $(PROOF)
 
+.PHONY: torture
+torture: $(READY) ## Hurt a real cluster at random (SECONDS=60 SEED=1 QUORUM=any; as root: drops packets too)
+	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
+
+.PHONY: torture-short
+torture-short: $(READY) ## The torture and the four proofs below, a few rounds of each: what CI runs
+	@$(BIN)/python -m pytest -m torture tests/torture
+
+.PHONY: proof-kill-loop
+proof-kill-loop: $(READY) ## Kill one node after the other under load: nothing is lost (ROUNDS=100 SEED=1 QUORUM=any)
+	@$(BIN)/python -m tests.torture.proof_kill_loop --rounds $(or $(ROUNDS),100) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
+
+.PHONY: proof-pause
+proof-pause: $(READY) ## Stop a primary under load and let it go on: it says nothing old (ROUNDS=3 SEED=1 QUORUM=any)
+	@$(BIN)/python -m tests.torture.proof_pause --rounds $(or $(ROUNDS),3) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
+
+.PHONY: proof-partition
+proof-partition: $(READY) ## As root: cut five nodes into 3 and 2, under quorum any and majority (SECONDS=30)
+	@$(BIN)/python -m tests.torture.proof_partition --quorum majority --seconds $(or $(SECONDS),30)
+	@$(BIN)/python -m tests.torture.proof_partition --quorum any --seconds $(or $(SECONDS),30)
+
+.PHONY: proof-detection
+proof-detection: $(READY) ## As root: how soon deaths are known, and a starved node's neighbours (ROUNDS=30 MINUTES=10 BLOCK_MS=900)
+	@$(BIN)/python -m tests.torture.proof_detection --rounds $(or $(ROUNDS),30) \
+	  --minutes $(or $(MINUTES),10) --block-ms $(or $(BLOCK_MS),900)
+
 .PHONY: bench
 bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root: installs them; BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)

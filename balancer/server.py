@@ -41,7 +41,7 @@ class Balancer:
         self.pool = Pool(
             [Node(name, where, patience) for name, where in nodes(settings).items()], self._node_changed
         )
-        self._checker = HealthChecker(settings, self.pool)
+        self._checker = HealthChecker(settings, self.pool, self._node_silent)
         self._service: ProxyService | None = None
         self._admin: AdminApi | None = None
         self._runners: list[web.BaseRunner] = []
@@ -97,6 +97,13 @@ class Balancer:
         why = {"reason": node.reason} if node.reason else {}
         event(f"node.{state.value}", node=node.name, address=str(node.address), **why)
         if self._service is not None and state is not NodeState.UP:
-            self._service.connections[node.name].close_idle()
+            connections = self._service.connections[node.name]
+            connections.close_idle()
+            if state is NodeState.DOWN:
+                connections.give_up_connects(node.reason)
         if self._admin is not None:
             self._admin.changed()
+
+    def _node_silent(self, node: Node) -> None:
+        if self._service is not None:
+            self._service.connections[node.name].give_up_requests(node.reason)

@@ -88,8 +88,9 @@ class Settings:
     health_interval_s: float = 0.5
     """Time between checks of a node. `rise` of them bring a node back, so this decides how soon."""
 
-    health_timeout_s: float = 1.0
-    """A check not answered in this time has failed. Longer than a busy node's pauses."""
+    health_timeout_s: float = 0.75
+    """A check not answered in this time has failed. A node that falls silent is down after one `health_interval_s` and
+    `health_fall` of these: longer than a busy node's pauses, and about as long as the cluster needs to bury it."""
 
     health_rise: int = 1
     """Checks in a row that must pass before a node that was down is used. More if it starts up unsteadily."""

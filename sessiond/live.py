@@ -212,8 +212,11 @@ class Live:
         """Another request opened the session: its checkout replaces ours, and may know of newer writes."""
         earlier, self.source = self.source, checkout
         # While a commit of ours waits for its acks, the checkout shows it already; `committed` will tell whose
-        # the newer version is.
-        if not self.committing:
+        # the newer version is. But others may have written as well, if the session was away meanwhile: what was
+        # read here before is not to be shown any more.
+        if self.committing:
+            self.refresh()
+        else:
             self.catch_up()
         earlier.release()
 

@@ -462,6 +462,23 @@ async def test_a_foreign_write_during_a_commit_is_not_overwritten_later(node, vi
     assert dict(other) == {"visits": 2, "cart": ["plant"], "name": "Ada"}
 
 
+async def test_a_request_that_comes_while_a_commit_waits_sees_what_others_wrote_meanwhile(node, visitor):
+    # The session was away and came back, and a request of before has not got its answer yet.
+    first = visitor()
+    assert first["cart"] == ["mug"]
+    first["visits"] = 2
+    with node.held():
+        committing = asyncio.create_task(first.settle())
+        await node.until_waiting()
+        node.write(visitor.key, cart=encode("cart", ["plant"]))
+        second = visitor()
+        assert second["cart"] == ["plant"]
+        second["cart"].append("lamp")
+    await committing
+    await second.settle()
+    assert stored(node, visitor.key) == {"cart": ["plant", "lamp"], "visits": 2}
+
+
 # --- the end ------------------------------------------------------------------------------------------------
 
 

@@ -1,13 +1,17 @@
 """Active health checks: asks every node how it is, each interval, over a connection of its own.
 
+A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
+
 A new connection each time, because that is what has to work for a user's request, and because the name must be
 resolved anew. A node of ours says its state and its sessions; any other server is up if it answers 2xx or 3xx.
 """
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from balancer.core.framing import Refused
+from balancer.core.health import Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
@@ -21,10 +25,13 @@ UNAVAILABLE = 503
 
 
 class HealthChecker:
-    """One task a node. `check_soon` cuts the waiting short."""
+    """One task a node. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
-    def __init__(self, settings: Settings, pool: Pool) -> None:
+    def __init__(
+        self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
+    ) -> None:
         self._pool = pool
+        self._on_silence = on_silence
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
@@ -71,6 +78,10 @@ class HealthChecker:
                 status, body = await self._ask(node)
         except TimeoutError:
             self._pool.check_failed(node, number, f"health not answered within {self._timeout_s} s")
+            if node.health.fitness is Fitness.DOWN:
+                self._on_silence(node)
+            else:
+                self.check_soon(node)
         except ConnectionRefusedError:
             self._pool.unreachable(node, "connection refused")
         except OSError as error:

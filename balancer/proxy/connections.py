@@ -3,6 +3,9 @@
 The most recently used idle connection is taken first, so that a quiet node's surplus ages and is closed at its
 idle limit, before the node does so itself. A connection that a node closes without having been asked is news
 about the node: it is checked at once.
+
+Nobody waits for a node that is known to be gone: its connects are given up as soon as it is down, and requests that
+it has not begun to answer once it is known to be silent.
 """
 
 import asyncio
@@ -43,7 +46,8 @@ class NodeConnections:
         self._idle_max = idle_max
         self._on_suspicion = on_suspicion
         self._idle: deque[Upstream] = deque()
-        self._connects: set[asyncio.Task[None]] = set()
+        self._connects: dict[Exchange, asyncio.Task[None]] = {}
+        self._open: set[Upstream] = set()
         deadlines.add_reaper(self._reap)
 
     @property
@@ -67,8 +71,13 @@ class NodeConnections:
         upstream.idle_until = self._deadlines.now + self._idle_timeout_s
         self._idle.append(upstream)
 
+    def opened(self, upstream: Upstream) -> None:
+        """The connection is there."""
+        self._open.add(upstream)
+
     def lost(self, upstream: Upstream) -> None:
         """The connection is gone, by whoever's doing."""
+        self._open.discard(upstream)
         try:
             self._idle.remove(upstream)
         except ValueError:
@@ -77,9 +86,7 @@ class NodeConnections:
 
     def connect(self, exchange: "Exchange") -> None:
         """Make a connection for the exchange, which hears `connected` or `connect_failed` unless it `is_over`."""
-        task = asyncio.get_running_loop().create_task(self._connect(exchange))
-        self._connects.add(task)
-        task.add_done_callback(self._connects.discard)
+        self._connects[exchange] = asyncio.get_running_loop().create_task(self._connect(exchange))
 
     async def _connect(self, exchange: "Exchange") -> None:
         host, port = self.node.address
@@ -93,16 +100,35 @@ class NodeConnections:
             self._failed(exchange, f"no connection within {self._connect_timeout_s} s")
         except OSError as error:
             self._failed(exchange, error.strerror or str(error))
+        except Exception as error:
+            # No error that we know of (a name that cannot be encoded, say). The client must not wait for it.
+            self._failed(exchange, f"{type(error).__name__}: {error}")
+            raise
         else:
+            self._connects.pop(exchange, None)
             if exchange.is_over:
                 self.release(upstream)
             else:
                 exchange.connected(upstream)
 
     def _failed(self, exchange: "Exchange", reason: str) -> None:
+        self._connects.pop(exchange, None)
         self._pool.unreachable(self.node, reason)
         if not exchange.is_over:
             exchange.connect_failed(reason)
+
+    def give_up_connects(self, reason: str) -> None:
+        """The node is down: who waits for a connection to it goes elsewhere now."""
+        waiting, self._connects = self._connects, {}
+        for exchange, task in waiting.items():
+            task.cancel()
+            if not exchange.is_over:
+                exchange.connect_failed(reason)
+
+    def give_up_requests(self, reason: str) -> None:
+        """The node does not answer anybody: requests whose answer has not begun end as if it had hung up."""
+        for upstream in tuple(self._open):
+            upstream.give_up(reason)
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, deque()
@@ -110,7 +136,7 @@ class NodeConnections:
             upstream.transport.close()
 
     def close(self) -> None:
-        for task in self._connects:
+        for task in self._connects.values():
             task.cancel()
         self.close_idle()
 

@@ -5,6 +5,8 @@ complete and not one byte is left over; anything else closes it. So no answer ca
 """
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 from balancer.core.framing import Refused
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from balancer.core.response import ResponseHead
     from balancer.proxy.connections import NodeConnections
     from balancer.proxy.exchange import Exchange
+
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time: close drops what is unsent, and says so with a reset."""
 
 
 class Upstream(asyncio.Protocol):
@@ -48,9 +54,23 @@ class Upstream(asyncio.Protocol):
             self.transport.write(data)
 
     def drop(self) -> None:
-        """The exchange wants nothing more from this connection, and nobody else may have it."""
+        """The exchange wants nothing more from this connection, and nobody else may have it.
+
+        What of the request has not reached the node must never do so: the network may be cut, and the kernel would
+        deliver it when that is mended, long after the client has given up and gone on. So the connection is reset.
+        """
         self._exchange = None
+        raw = self.transport.get_extra_info("socket")
+        if raw is not None and not self.transport.is_closing():
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
+
+    def give_up(self, reason: str) -> None:
+        """Do not wait for an answer that has not begun."""
+        exchange = self._exchange
+        if exchange is not None and self._head is None:
+            self.drop()
+            exchange.upstream_lost(self, reason)
 
     def hand_over(self) -> bytes:
         """The connection leaves HTTP; the bytes that came after the 101."""
@@ -71,6 +91,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
+        self._connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange

@@ -124,6 +124,12 @@ def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
                 return _response(_refusal(error, presented.key.hex()))
             if isinstance(found, Elsewhere):
                 return _referral(found.owner)
+            if request.transport is None:
+                # Whoever asked has gone away meanwhile, and may have gone on elsewhere: what he asked for long ago
+                # must not be done now, over what he did since.
+                if found is not None:
+                    found.release()
+                return web.Response()
             checkout = found
         if presented is not None and checkout is not None:
             session = sessions.attach(presented.key, presented.token, presented.route, checkout)

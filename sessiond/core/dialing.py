@@ -33,6 +33,12 @@ class Dialer:
             self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S)
             self._emit(Dial(address))
 
+    def start_over(self, now: float) -> None:
+        """The driver has dropped every dial under way and reports on none: dial all that is wanted anew."""
+        for address in self._attempts:
+            self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S)
+            self._emit(Dial(address))
+
     def reached(self, address: str) -> None:
         self._attempts.pop(address, None)
 

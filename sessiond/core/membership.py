@@ -302,7 +302,8 @@ class Membership:
                 machine.emit(JoinRefusedForGood(refusal, address))
 
     def forget_links(self, now: float) -> None:
-        """This node begins another life: every link is made anew."""
+        """This node begins another life: every link is made anew, and every dial, since none is reported on."""
+        self._dialer.start_over(now)
         for member in self.members.values():
             member.linked = False
             member.heard_at = now

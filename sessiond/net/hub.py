@@ -155,7 +155,9 @@ class Hub:
 
     def connected(self, connection: Connection) -> None:
         self._hold(connection)
-        if self._is_closed:
+        if self._is_closed or connection.identity.life != self._identity().life:
+            # The latter was made for a life that ended before the loop reported the connection, so that `drop_all`
+            # did not find it: whoever came in through it would know this node under that life.
             connection.abort()
         elif connection.dialed is None:
             self._unproven[connection] = None

@@ -92,6 +92,35 @@ async def test_a_visitor_who_stores_nothing_gets_no_cookie(site, node):
     assert node.stored == {}
 
 
+async def test_a_request_whose_sender_went_away_while_the_session_was_looked_for_does_nothing(site, node):
+    # A node that stood still finds such requests when it goes on: to do now what was given up long ago would
+    # undo what the visitor did since, on another node.
+    token, key = node.new_session(n=encode("n", 1))
+    node.opens_at_once = False
+    asked, found = asyncio.Event(), asyncio.Event()
+    open_session = node.open
+
+    async def open_late(key, *, may_refer=False):
+        asked.set()
+        await found.wait()
+        return await open_session(key, may_refer=may_refer)
+
+    node.open = open_late
+    site.route(count)
+    await site.start()
+    async with connect(site.port) as wire:
+        wire.send(Cookie=f"SESSIONID={token}.node1")
+        await asyncio.wait_for(asked.wait(), 20)
+        wire.writer.transport.abort()
+    # The server hears of it before it hears this one.
+    asked.clear()
+    other = asyncio.create_task(site.fetch(cookie=f"{token}.node1"))
+    await asyncio.wait_for(asked.wait(), 20)
+    found.set()
+    assert (await other).text == '{"n": 2, "new": false}'
+    assert node.stored[key].attributes == {"n": encode("n", 2)}
+
+
 @pytest.mark.parametrize("case", ["dead", "forged", "foreign", "malformed"])
 async def test_an_id_that_names_no_session_never_becomes_one(site, node, case):
     site.route(count)

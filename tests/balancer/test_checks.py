@@ -100,6 +100,35 @@ async def test_a_node_that_does_not_answer_in_time_is_down() -> None:
     assert "within 0.1 s" in node.reason
 
 
+async def test_a_silent_node_is_asked_again_without_a_pause_and_reported_once_it_is_down() -> None:
+    is_hanging = False
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        if is_hanging:
+            await connection.closed()
+        else:
+            await connection.say(answer(200, view("alive")))
+
+    server = ScriptedNode("node1", script)
+    await server.start()
+    node = Node("node1", server.address, Patience(rise=1, fall=3, request_fall=5))
+    silent: list[str] = []
+    settings = Settings(health_interval_s=3600, health_timeout_s=0.1)
+    checker = HealthChecker(settings, Pool([node]), lambda node: silent.append(f"{node.name} {node.state}"))
+    await checker.start()
+    try:
+        is_hanging = True
+        checker.check_soon(node)
+        await until(lambda: node.state is NodeState.DOWN)  # within the interval, or this never ends
+        await until(lambda: silent)
+        assert silent == ["node1 down"]
+        assert len(server.requests) == 1 + 3
+    finally:
+        await checker.stop()
+        await server.stop()
+
+
 async def test_a_killed_node_goes_and_comes_back_by_itself_and_at_once_on_suspicion() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()

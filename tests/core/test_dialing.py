@@ -96,3 +96,13 @@ def test_addresses_do_not_wait_for_each_other(dialer, dials):
     assert dialer.next_deadline() == 0.1 + FIRST_BACKOFF_S
     dialer.tick(0.1 + FIRST_BACKOFF_S)
     assert dials == [ADDRESS, "node3:7101", "node3:7101"]
+
+
+def test_dials_that_the_driver_dropped_are_made_anew_at_once_and_without_the_old_pauses(dialer, dials):
+    dialer.want(ADDRESS, 0.0)
+    for _ in range(6):
+        dialer.failed(ADDRESS, 0.0)
+    dialer.start_over(1.0)
+    assert dials == [ADDRESS, ADDRESS]
+    dialer.failed(ADDRESS, 1.0)
+    assert dialer.next_deadline() == 1.0 + FIRST_BACKOFF_S

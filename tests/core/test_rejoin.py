@@ -7,7 +7,7 @@ from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Role
-from sessiond.core.effects import NewLife
+from sessiond.core.effects import Dial, NewLife
 from sessiond.core.options import Options
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World
@@ -72,6 +72,18 @@ def test_every_copy_is_in_doubt_before_anything_else_happens_in_the_new_life(wor
     assert any(isinstance(effect, NewLife) for effect in effects)
     assert machine.try_open(KEY, world.now) is None
     machine.check_invariants()
+
+
+def test_a_dial_under_way_is_made_again_in_the_new_life_since_the_old_one_ends_unreported(world):
+    # Else the address waits for the dial's outcome for ten seconds, while others bury who stays unmet.
+    machine = world.machine("node1")
+    address = machine.membership.members["node2"].address
+    machine.link_closed(machine.membership.life_of("node2"), world.now)
+    assert Dial(address) in machine.take_effects()
+    machine.rejoin(machine.life.incarnation, "test")
+    effects = machine.take_effects()
+    new_life = next(number for number, effect in enumerate(effects) if isinstance(effect, NewLife))
+    assert Dial(address) in effects[new_life:]
 
 
 def test_what_waited_for_acks_in_the_old_life_is_of_unknown_outcome(world):

@@ -7,6 +7,8 @@ raises `NotAnswered`, and whether it took effect is not known.
 import asyncio
 import json
 import re
+import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import httptools
@@ -34,6 +36,12 @@ class Answer(NamedTuple):
     def json(self) -> Any:
         return json.loads(self.body)
 
+    @property
+    def session_id(self) -> str | None:
+        """What this answer sets the session cookie to; empty if it clears it, None if it leaves it alone."""
+        found = _SET_COOKIE.match(self.headers.get("set-cookie", ""))
+        return found.group(1) if found else None
+
     def good(self) -> Any:
         """The JSON of an answer that must be a 200."""
         assert self.status == 200, f"{self.status} {self.body[:500]!r}"
@@ -57,6 +65,10 @@ class Cookie:
         """The suffix: where a proxy sends this user."""
         return self.session_id.partition(".")[2]
 
+    def copy(self) -> "Cookie":
+        """The same cookie in another browser: what one is told, the other does not know."""
+        return Cookie(self.session_id)
+
     def set(self, session_id: str) -> None:
         self.session_id = session_id
         if not self.tokens or self.tokens[-1] != self.token:
@@ -64,10 +76,18 @@ class Cookie:
 
 
 class Browser:
-    """Sends requests to one port of loopback."""
+    """Sends requests to one port of loopback, or of another host, through sockets that `make_socket` makes."""
 
-    def __init__(self, port: int, cookie: Cookie | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        cookie: Cookie | None = None,
+        host: str = HOST,
+        make_socket: Callable[[], socket.socket] = socket.socket,
+    ) -> None:
         self._port = port
+        self._host = host
+        self._make_socket = make_socket
         self.cookie = cookie if cookie is not None else Cookie()
         self._connection: _Connection | None = None
 
@@ -93,8 +113,8 @@ class Browser:
         if content is not None or method == "POST":
             head.append(f"Content-Length: {len(body)}\r\n")
         answer = await connection.exchange("".join(head).encode() + b"\r\n" + body)
-        if (field := answer.headers.get("set-cookie")) and (found := _SET_COOKIE.match(field)):
-            self.cookie.set(found.group(1))
+        if answer.session_id is not None:
+            self.cookie.set(answer.session_id)
         return answer
 
     async def close(self) -> None:
@@ -106,10 +126,18 @@ class Browser:
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
+        own = self._make_socket()
+        own.setblocking(False)
         try:
-            _, self._connection = await loop.create_connection(_Connection, HOST, self._port)
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await loop.sock_connect(own, (self._host, self._port))
+                _, self._connection = await loop.create_connection(_Connection, sock=own)
         except OSError as error:
+            own.close()
             raise NotAnswered(f"cannot connect to port {self._port}: {error}") from error
+        except asyncio.CancelledError:
+            own.close()
+            raise
         return self._connection
 
 

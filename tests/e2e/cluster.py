@@ -7,14 +7,15 @@ no connection is left; `close`, which ends the processes, needs no event loop an
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sessiond.contract.cluster_view import ClusterView, MemberState
-from tests.e2e.client import Browser, Cookie, NotAnswered
+from tests.e2e.client import Answer, Browser, Cookie, NotAnswered
 from tests.e2e.processes import HOST, Ports, Process, python
+from tests.e2e.processes import Place as Site
 from tests.e2e.waiting import wait_until
 
 SECRET = "a secret of these tests, 32 chars"
@@ -39,61 +40,105 @@ class Node(Process):
     """One `sessiond run`."""
 
     def __init__(
-        self, name: str, ports: Ports, app: str, directory: Path, settings: dict[str, Setting]
+        self, name: str, site: Site, app: str, directory: Path, settings: dict[str, Setting]
     ) -> None:
-        self.http, self.cluster, self.api = ports.take(), ports.take(), ports.take()
+        self.http, self.cluster, self.api = site.take(), site.take(), site.take()
+        self.site = site
+        self.seed = f"{site.host}:{self.cluster}"
+        """Where the others are to look for it."""
         self._app = app
         self._settings = settings
         super().__init__(name, [], directory)
+
+    def advertise_cluster(self, address: str) -> None:
+        """Where the others are to look for it instead; before `join`."""
+        self.seed = address
+        self._settings["advertise_cluster"] = address
 
     def join(self, seeds: Iterable["Node"]) -> None:
         """What it is told about the cluster; before `start`."""
         settings: dict[str, Setting] = {
             "name": self.name,
-            "http": f"{HOST}:{self.http}",
-            "cluster": f"{HOST}:{self.cluster}",
+            "http": f"{self.site.host}:{self.http}",
+            "cluster": f"{self.site.host}:{self.cluster}",
             "api": f"{HOST}:{self.api}",
-            "join": ",".join(f"{HOST}:{seed.cluster}" for seed in seeds),
+            "join": ",".join(node.seed for node in seeds),
             "log_format": "json",
             **self._settings,
         }
         options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        self.command = python("sessiond", "run", *([self._app] if self._app else []), *options)
+        command = python("sessiond", "run", *([self._app] if self._app else []), *options)
+        self.command = self.site.command(command)
+
+    async def ask(self, path: str) -> Answer | None:
+        """A GET at its API port; None if it does not answer."""
+        return await _ask(self.site, self.api, path)
+
+
+class Balancer(Process):
+    """One `balancer run`, for clients in its own place."""
+
+    def __init__(self, name: str, site: Site, nodes: Iterable[Node], directory: Path) -> None:
+        self.port, self.admin = site.take(), site.take()
+        self.site = site
+        command = python(
+            "balancer",
+            "run",
+            f"--listen={HOST}:{self.port}",
+            f"--admin={HOST}:{self.admin}",
+            *(f"--node={node.name}={node.site.host}:{node.http}" for node in nodes),
+            "--log-format=json",
+        )
+        super().__init__(name, site.command(command), directory)
+
+    async def nodes(self) -> dict[str, dict[str, Any]]:
+        """`/v1/nodes`, by name; empty until it serves."""
+        if _good(await _ask(self.site, self.admin, "/readyz")) is None:
+            return {}
+        body = _good(await _ask(self.site, self.admin, "/v1/nodes"))
+        return {row["name"]: row for row in body["nodes"]} if body is not None else {}
+
+    async def sends_to(self, names: Iterable[str]) -> bool:
+        rows = await self.nodes()
+        return all(name in rows and rows[name]["state"] == "up" for name in names)
 
 
 class Cluster:
-    """`nodes` nodes named node1, node2, …; `settings` are options of each of them."""
+    """`nodes` nodes named node1, node2, …; `settings` are options of each of them.
 
-    def __init__(self, directory: Path, nodes: int = 3, app: str = "", **settings: Setting) -> None:
+    `sites`: where a node of that name, or "balancer", runs, if not on loopback.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        nodes: int = 3,
+        app: str = "",
+        sites: Mapping[str, Site] | None = None,
+        **settings: Setting,
+    ) -> None:
         self.directory = directory
         self.secret_file = directory / "secret"
         self.secret_file.write_text(SECRET + "\n")
         self.ports = Ports()
         self._app = app
+        self._sites = sites or {}
         self._settings = settings
         self.nodes = {name: self._node(name) for name in (f"node{number}" for number in range(1, nodes + 1))}
         for node in self.nodes.values():
             node.join(self.nodes.values())
-        self.port, self.admin = self.ports.take(), self.ports.take()
-        self.balancer = Process(
-            "balancer",
-            python(
-                "balancer",
-                "run",
-                f"--listen={HOST}:{self.port}",
-                f"--admin={HOST}:{self.admin}",
-                *(f"--node={node.name}={HOST}:{node.http}" for node in self.nodes.values()),
-                "--log-format=json",
-            ),
-            directory,
-        )
+        self.balancer = Balancer("balancer", self._site("balancer"), self.nodes.values(), directory)
+        self.port, self.admin = self.balancer.port, self.balancer.admin
         self.others: list[Process] = []
         """Further processes, which are ended and whose logs are shown with ours."""
         self._browsers: list[Browser] = []
 
     def _node(self, name: str, **settings: Setting) -> Node:
         own = {"secret_file": str(self.secret_file), **self._settings, **settings}
-        return Node(name, self.ports, self._app, self.directory, own)
+        return Node(name, self._site(name), self._app, self.directory, own)
+
+    def _site(self, name: str) -> Site:
+        return self._sites.get(name, self.ports)
 
     # --- life -----------------------------------------------------------------------------------------------
 
@@ -158,7 +203,7 @@ class Cluster:
 
     async def view(self, name: str) -> ClusterView | None:
         """`/v1/cluster` of a node; None if it does not answer."""
-        body = await _fetch(self.nodes[name].api, "/v1/cluster")
+        body = _good(await self.nodes[name].ask("/v1/cluster"))
         return ClusterView.from_json(body) if body is not None else None
 
     async def metrics(self, name: str) -> list[str]:
@@ -185,7 +230,7 @@ class Cluster:
 
     async def locate(self, name: str, session_id: str) -> Place | None:
         """`/v1/locate/{id}` of a node; None if it knows no such session."""
-        body = await _fetch(self.nodes[name].api, f"/v1/locate/{session_id}")
+        body = _good(await self.nodes[name].ask(f"/v1/locate/{session_id}"))
         if body is None:
             return None
         return Place(body["primary"], tuple(body["backups"]), body["epoch"])
@@ -204,39 +249,47 @@ class Cluster:
 
     async def balancer_nodes(self) -> dict[str, dict[str, Any]]:
         """The balancer's `/v1/nodes`, by name; empty until it serves."""
-        if await _fetch(self.admin, "/readyz") is None:
-            return {}
-        body = await _fetch(self.admin, "/v1/nodes")
-        return {row["name"]: row for row in body["nodes"]} if body is not None else {}
+        return await self.balancer.nodes()
 
     async def balancer_sends_to(self, names: Iterable[str]) -> bool:
-        rows = await self.balancer_nodes()
-        return all(name in rows and rows[name]["state"] == "up" for name in names)
+        return await self.balancer.sends_to(names)
 
     # --- visitors -------------------------------------------------------------------------------------------
 
     def browser(self, cookie: Cookie | None = None) -> Browser:
         """Somebody at the balancer."""
-        return self.browser_to(self.port, cookie)
+        return self.browser_through(self.balancer, cookie)
+
+    def browser_through(self, balancer: Balancer, cookie: Cookie | None = None) -> Browser:
+        """Somebody at this balancer."""
+        return self._opened(Browser(balancer.port, cookie, make_socket=balancer.site.socket))
 
     def browser_at(self, name: str, cookie: Cookie | None = None) -> Browser:
         """Somebody at the application port of a node, with no proxy between."""
-        return self.browser_to(self.nodes[name].http, cookie)
+        node = self.nodes[name]
+        return self._opened(Browser(node.http, cookie, node.site.host, node.site.socket))
 
     def browser_to(self, port: int, cookie: Cookie | None = None) -> Browser:
-        """Somebody at any port; closed with the cluster, or earlier."""
-        browser = Browser(port, cookie)
+        """Somebody at any port of loopback."""
+        return self._opened(Browser(port, cookie))
+
+    def _opened(self, browser: Browser) -> Browser:
+        """Closed with the cluster, or earlier."""
         self._browsers.append(browser)
         return browser
 
 
-async def _fetch(port: int, path: str) -> Any:
-    """The JSON of a 200 answer; None for any other, or none."""
-    browser = Browser(port)
+async def _ask(site: Site, port: int, path: str) -> Answer | None:
+    """What a port of loopback in that place answers to a GET; None if nothing."""
+    browser = Browser(port, make_socket=site.socket)
     try:
-        answer = await browser.get(path)
+        return await browser.get(path)
     except NotAnswered:
         return None
     finally:
         await browser.close()
-    return answer.json() if answer.status == 200 else None
+
+
+def _good(answer: Answer | None) -> Any:
+    """The JSON of a 200 answer; None for any other, or none."""
+    return answer.json() if answer is not None and answer.status == 200 else None

@@ -1,4 +1,4 @@
-"""Clusters that are ended whatever happens, their logs in the failure's message, and figures in the summary."""
+"""Clusters that are ended whatever happens, and their logs in the failure's message."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack
@@ -9,7 +9,6 @@ import pytest
 from tests.e2e.cluster import Cluster
 
 CLUSTERS = pytest.StashKey[list[Cluster]]()
-FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture
@@ -43,12 +42,6 @@ async def start_cluster(
         yield start
 
 
-@pytest.fixture
-def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Adds a line to the figures at the end of pytest's output."""
-    return request.config.stash.setdefault(FIGURES, []).append
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -58,10 +51,3 @@ def pytest_runtest_makereport(
         for cluster in item.stash.get(CLUSTERS, []):
             report.sections.extend(cluster.logs())
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("figures of the end-to-end tests")
-        for line in figures:
-            terminalreporter.line(line)

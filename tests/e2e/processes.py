@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.bench.processes import environment
 from tests.e2e.waiting import wait_until
@@ -25,11 +25,36 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOG_LINES_SHOWN = 60
 
 
+class Place(Protocol):
+    """Where a daemon runs: this machine's loopback, or a network of the test's own."""
+
+    @property
+    def host(self) -> str:
+        """The address at which daemons in other places reach it."""
+
+    def take(self) -> int:
+        """A port for a daemon here."""
+
+    def command(self, command: Sequence[str]) -> Sequence[str]:
+        """What to start, so that it runs here."""
+
+    def socket(self) -> socket.socket:
+        """An unconnected TCP socket of a client here."""
+
+
 class Ports:
-    """Ports of loopback that are ours until `close`."""
+    """Loopback, the usual `Place`, and ports of it that are ours until `close`."""
+
+    host = HOST
 
     def __init__(self) -> None:
         self._holders: list[socket.socket] = []
+
+    def command(self, command: Sequence[str]) -> Sequence[str]:
+        return command
+
+    def socket(self) -> socket.socket:
+        return socket.socket()
 
     def take(self) -> int:
         holder = socket.socket()

@@ -392,6 +392,32 @@ async def test_a_node_that_changes_its_life_drops_everything_and_links_anew(star
     assert not three.links
 
 
+async def test_a_connection_accepted_for_a_life_that_ends_before_it_is_reported_does_not_become_a_link(
+    start_node,
+):
+    node, caller = await start_node("node2"), await start_node("node1")
+    accept = node.hub._accepted
+    accepted = []
+
+    def rejoin_meanwhile():
+        accepted.append(accept())
+        if len(accepted) == 1:
+            node.identity = identity("node2", incarnation=2)
+            node.hub.drop_all("rejoining")
+        return accepted[-1]
+
+    node.hub._accepted = rejoin_meanwhile
+    await node.hub._stop_listening(node.hub._server)
+    host, port = node.address.rsplit(":", 1)
+    node.hub._server = await asyncio.get_running_loop().create_server(rejoin_meanwhile, host, int(port))
+    caller.hub.dial(node.address)
+    await until(lambda: caller.failures or caller.links)
+    assert not caller.links
+    caller.hub.dial(node.address)
+    await until(lambda: caller.links)
+    assert caller.hub.link_to(Life("node2", 2)) is not None
+
+
 async def test_a_closed_link_is_reported_unless_a_new_one_to_the_life_has_opened(start_node):
     one, two = await start_node("node1"), await start_node("node2")
     link, _ = await linked(one, two)

@@ -1,13 +1,19 @@
 """Every wait has an end, and the client learns whose fault it was where that is still possible."""
 
 import asyncio
+import gc
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
 
 from balancer.core.pool import NodeState
 from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, cookie, get, until
 
 SHORT = 0.3
+GET = get(b"/", cookie("node1"))
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + cookie("node1") + b"\r\nab"
 
 
 async def silent(connection: Connection) -> None:
@@ -120,25 +126,116 @@ async def test_idle_connections_to_a_node_are_closed_in_time_and_bounded_in_numb
         assert stage.suspected == []
 
 
-async def test_a_connect_that_hangs_is_given_up_and_the_request_moves() -> None:
+@contextmanager
+def port_that_hangs() -> Iterator[int]:
     """A full backlog drops further handshakes, as a vanished container does."""
-    live = ScriptedNode("node2")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as hanging, ExitStack() as fillers:
         port = hanging.getsockname()[1]
         for _ in range(4):
             filler = fillers.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+async def test_a_connect_that_hangs_is_given_up_and_the_request_moves() -> None:
+    live = ScriptedNode("node2")
+    with port_that_hangs() as port:
         async with Stage(ScriptedNode("node1"), live, connect_timeout_s=SHORT) as stage:
             stage["node1"].address = stage["node1"].address._replace(port=port)
             client = await stage.client()
-            await client.send(
-                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + cookie("node1") + b"\r\nab"
-            )
+            await client.send(POST)
             assert (await client.answer())[0] == 200
             assert stage["node1"].state is NodeState.DOWN
             assert "no connection within" in stage["node1"].reason
             assert len(live.requests) == 1
+
+
+async def test_whoever_waits_for_a_connection_moves_as_soon_as_the_node_is_down() -> None:
+    live = ScriptedNode("node2")
+    with port_that_hangs() as port:
+        async with Stage(ScriptedNode("node1"), live) as stage:
+            node = stage["node1"]
+            node.address = node.address._replace(port=port)
+            client = await stage.client()
+            await client.send(POST)
+            await until(lambda: node.active == 1)
+            stage.pool.unreachable(node, "a check could not connect")
+            stage.service.connections["node1"].give_up_connects(node.reason)
+            assert (await client.answer())[0] == 200
+            assert len(live.requests) == 1
+            assert node.active == 0
+
+
+@pytest.mark.parametrize(("request_bytes", "status", "moved"), [(GET, 200, 1), (POST, 502, 0)])
+async def test_a_request_at_a_silent_node_ends_when_that_is_known(
+    request_bytes: bytes, status: int, moved: int
+) -> None:
+    stopped, live = ScriptedNode("node1", silent), ScriptedNode("node2")
+    async with Stage(stopped, live) as stage:
+        client = await stage.client()
+        await client.send(request_bytes)
+        await until(lambda: stopped.requests)
+        node = stage["node1"]
+        stage.pool.unreachable(node, "health not answered")
+        stage.service.connections["node1"].give_up_requests(node.reason)
+        assert (await client.answer())[0] == status
+        assert len(live.requests) == moved
+
+
+async def test_what_a_node_has_not_taken_of_a_request_is_never_delivered_once_it_is_given_up() -> None:
+    ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def script(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await until(lambda: not stage["node1"].active)
+        try:
+            await connection.reader.read()
+        except ConnectionResetError:
+            ended.set_result(True)
+        else:
+            ended.set_result(False)
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await stage.client()
+        await client.send(POST)
+        await until(lambda: stage.scripted[0].connections)
+        await until(lambda: stage.service.connections["node1"].idle_count == 0 and stage["node1"].active)
+        stage.service.connections["node1"].give_up_requests("health not answered")
+        assert (await client.answer())[0] == 502
+        assert await asyncio.wait_for(ended, 20), "it was an orderly end, which comes after all that was sent"
+
+
+async def test_an_answer_that_has_begun_is_not_cut_short_because_the_node_is_silent() -> None:
+    more = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+        await more.wait()
+        await connection.say(b"i")
+
+    async with Stage(ScriptedNode("node1", script)) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await client.until(b"\r\n\r\nh")
+        stage.service.connections["node1"].give_up_requests("health not answered")
+        more.set()
+        assert await client.read(1) == b"i"
+
+
+async def test_an_error_that_nobody_expected_while_connecting_does_not_leave_the_client_waiting() -> None:
+    live = ScriptedNode("node2")
+    async with Stage(ScriptedNode("node1"), live) as stage:
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+        stage["node1"].address = stage["node1"].address._replace(host="a" * 64)  # no label is so long
+        client = await stage.client()
+        await client.send(POST)
+        assert (await client.answer())[0] == 200
+        assert len(live.requests) == 1
+        gc.collect()
+        await until(lambda: reported)
 
 
 async def test_at_shutdown_what_is_not_done_in_time_is_cut() -> None:
