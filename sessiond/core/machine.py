@@ -67,7 +67,7 @@ class Machine:
 
         self._effects: list[Effect] = []
         self._deadline = now
-        self._owing: set[Life] = set()
+        self._owing: dict[Life, None] = {}
         self._members_changed = False
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
@@ -446,7 +446,7 @@ class Machine:
         if refusal is not None:
             self.send((life,), m.Nack(frame))
             self.send((life,), refusal)
-        self._owing.add(life)
+        self._owing[life] = None
 
     def _on_ack(self, life: Life, ack: m.Ack) -> None:
         ledger = self.ledgers.get(life)
