@@ -98,7 +98,7 @@ class Machine:
             m.StandingAnswer: lambda _life, _msg: None,  # too late: it goes on, or in another life
             m.SnapshotRequest: self.snapshots.on_request,
             m.Snapshot: self.snapshots.on_snapshot,
-            m.Locations: lambda _, msg: self.learn_locations(msg.entries),
+            m.Locations: self._on_locations,
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
             m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
@@ -295,6 +295,8 @@ class Machine:
             return True
         listed = self.life in location.backups
         if location.gone:
+            if copy.role is Role.PRIMARY:
+                self.announcements.add(key, location, self.now)  # its backups may not have heard either
             self.drop_copy(key)
         elif location.term > copy.term:
             granted_here = location.term.owner == self.life and copy.is_granting
@@ -458,6 +460,15 @@ class Machine:
         ledger = self.ledgers.get(life)
         if ledger is not None:
             ledger.refused(nack.frame)
+
+    def _on_locations(self, life: Life, message: m.Locations) -> None:
+        self.learn_locations(message.entries)
+        ended: list[tuple[Key, Location]] = []
+        for key, location in message.entries:
+            known = self.directory.get(key)
+            if known is not None and known.gone and not location.gone:
+                ended.append((key, known))  # the sender was away when the session ended
+        self.announcements.send((life,), ended)
 
     # --- the application: see `operations` ---------------------------------------------------------------
 

@@ -126,6 +126,7 @@ class Client:
         if session.strict and answer.version < self._version:
             raise Violation(f"{session}: version {answer.version} after {self._version} to one client")
         self._version = max(self._version, answer.version)
+        session.protected = True
         session.raise_floor(answer.values)
         if request.deed in {Deed.CREATE, Deed.WRITE}:
             name, number = request.attribute, request.number

@@ -27,12 +27,18 @@ from sessiond.core.machine import Machine
 from sessiond.net.rivals import Rivals
 from tests.sim import handshakes
 from tests.sim.network import END_OF_STREAM, WELCOME, End, Item, Network
+from tests.sim.promises import Violation
 
 if TYPE_CHECKING:
     from tests.sim.requests import Visit
 
 DRIFT_MAX = 0.01
 TIMER = "timer"
+LATE_S = 0.00001
+"""A timer is never early."""
+
+SPINS_MAX = 100
+"""So many ticks in a row may leave work for at once: long queues are worked off in parts."""
 
 Turn: TypeAlias = Callable[..., None]
 """Something that a process does; called with its clock's reading."""
@@ -89,6 +95,7 @@ class Process:
         self._admissions: dict[int, Callable[..., None]] = {}
         self._timer_at: float | None = None
         self._timer_number = 0
+        self._spins = 0
 
     def start(self) -> None:
         self.network.hosts[self.address] = self
@@ -298,7 +305,7 @@ class Process:
     def _arm(self, deadline: float) -> None:
         self._timer_at = deadline
         self._timer_number += 1
-        self.timeline.at(self.clock.moment_of(deadline), self._timer_due, self._timer_number)
+        self.timeline.at(self.clock.moment_of(deadline) + LATE_S, self._timer_due, self._timer_number)
 
     def _timer_due(self, number: int) -> None:
         if number == self._timer_number and self._timer_at is not None:
@@ -307,3 +314,6 @@ class Process:
 
     def _tick(self, now: float) -> None:
         self.machine.tick(now)
+        self._spins = self._spins + 1 if self.machine.next_deadline() <= now else 0
+        if self._spins > SPINS_MAX:
+            raise Violation(f"{self.name} spins: its deadline does not move on")

@@ -42,6 +42,9 @@ class Session:
     end_asked: bool = False
     ended: bool = False
     created: bool = False
+    protected: bool = False
+    """Some answer was not marked unprotected: that there is such a session is a promise."""
+
     used_at: float = 0.0
     leeway_s: float = 0.0
     """What clocks may have jumped: so much earlier may the session have expired."""
@@ -84,7 +87,7 @@ class Session:
 
     def gone(self, now: float) -> None:
         """Somebody was told at this moment that there is no such session."""
-        if not self.strict:
+        if not self.strict or not self.protected:
             return
         idle_s = now - self.used_at
         least_s = self.idle_timeout_s * 0.98 - self.leeway_s - EARLY_S

@@ -7,7 +7,7 @@ from sessiond.core.identity import Identity
 from sessiond.core.machine import Machine
 from sessiond.core.types import Life
 from tests.sim.balancers import Balancer, Pinned
-from tests.sim.book import Book
+from tests.sim.book import LINES_KEPT, Book
 from tests.sim.clients import Client, Operation
 from tests.sim.faults import Faults
 from tests.sim.network import Network
@@ -27,11 +27,11 @@ SERVED_WITHIN_S = 2.0
 
 
 class Simulation:
-    def __init__(self, seed: int, plan: Plan, *, is_told: bool = False) -> None:
+    def __init__(self, seed: int, plan: Plan, *, is_told: bool = False, lines: int = LINES_KEPT) -> None:
         self.seed = seed
         self.plan = plan
         self.timeline = Timeline()
-        self.book = Book(is_told=is_told)
+        self.book = Book(is_told=is_told, lines=lines)
         self.workload = stream(seed, "workload")
         self.faults_rng = stream(seed, "faults")
         self._cores = stream(seed, "cores")
