@@ -127,7 +127,8 @@ class Dial:
 
     def _asked(self, now: float) -> None:
         acceptor, introduction = self._acceptor, self._introduction
-        assert acceptor is not None and introduction is not None, "it introduced itself"
+        assert acceptor is not None, "somebody answered"
+        assert introduction is not None, "it introduced itself"
         if not self._is_same(acceptor, introduction):
             self.fail("handshake", "the other side hung up")
             return
@@ -154,7 +155,8 @@ class Dial:
 
     def _acceptor_decided(self, now: float, refusal: Refusal | None) -> None:
         acceptor, introduction = self._acceptor, self._introduction
-        assert acceptor is not None and introduction is not None, "it introduced itself"
+        assert acceptor is not None, "somebody answered"
+        assert introduction is not None, "it introduced itself"
         is_abandoned = self.is_over or self._dialer.is_gone or self._dialer.machine.life != self._life
         if is_abandoned or not self._is_same(acceptor, introduction):
             self.fail("handshake", "the other side hung up")

@@ -28,6 +28,7 @@ from sessiond.net.rivals import Rivals
 from tests.sim import handshakes
 from tests.sim.network import END_OF_STREAM, WELCOME, End, Item, Network
 from tests.sim.promises import Violation
+from tests.sim.words import UNTOLD, words
 
 if TYPE_CHECKING:
     from tests.sim.requests import Visit
@@ -63,10 +64,17 @@ class Clock:
 
 
 class Process:
-    """`after_turn` is called when a turn is over and all its effects are carried out."""
+    """`after_turn` is called when a turn is over and all its effects are carried out; `name_of` names sessions."""
 
     def __init__(
-        self, name: str, network: Network, machine: Machine, clock: Clock, after_turn: Callable[["Process"], None]
+        self,
+        name: str,
+        network: Network,
+        machine: Machine,
+        clock: Clock,
+        *,
+        after_turn: Callable[["Process"], None],
+        name_of: Callable[[bytes], str],
     ) -> None:
         self.name = name
         self.address = name
@@ -87,6 +95,7 @@ class Process:
 
         self.refused_for_good: Refusal | None = None
         self._after_turn = after_turn
+        self._name_of = name_of
         self._is_busy = False
         self._inbox: dict[object, deque[tuple[Turn, tuple[Any, ...]]]] = {}
         self._outgoing: list[End] = []
@@ -206,8 +215,8 @@ class Process:
             if isinstance(item, bytes):
                 message = codec.decode(item)
                 self.book.mark(item)
-                if self.book.is_told:
-                    self.book.tell(self.timeline.now, self.name, f"< {life} {message}")
+                if self.book.is_told and not isinstance(message, UNTOLD):
+                    self._tell(f"< {self._told(life)} {self._told(message)}")
                 machine.receive(life, message, now)
             elif item is WELCOME:
                 dial = self.dials.get(end.dialed or "")
@@ -224,7 +233,7 @@ class Process:
         if replaced is not None:
             self.network.close(replaced)
         self.book.count("link.opened")
-        self.book.tell(self.timeline.now, self.name, f"link to {end.peer.life}")
+        self._tell(f"has a link to {end.peer.life.name}")
         self.machine.link_opened(end.peer, end.dialed, now)
 
     def _close(self, end: End) -> None:
@@ -236,7 +245,7 @@ class Process:
     def _lost(self, now: float, end: End) -> None:
         if self.rivals.forget(end.peer.life, end):
             self.book.count("link.closed")
-            self.book.tell(self.timeline.now, self.name, f"lost the link to {end.peer.life}")
+            self._tell(f"has lost the link to {end.peer.life.name}")
             self.machine.link_closed(end.peer.life, now)
 
     def ask_admission(self, identity: Identity, now: float, decided: Callable[..., None]) -> None:
@@ -244,6 +253,12 @@ class Process:
         self._numbers += 1
         self._admissions[self._numbers] = decided
         self.machine.admit(self._numbers, identity, now)
+
+    def _tell(self, what: str) -> None:
+        self.book.tell(self.timeline.now, self.name, what)
+
+    def _told(self, value: Any) -> str:
+        return words(value, self._name_of) if self.book.is_told else ""
 
     # --- effects --------------------------------------------------------------------------------------
 
@@ -278,7 +293,7 @@ class Process:
                 self._waiting.pop(operation)(outcome)
             case Log(_, event, fields):
                 self.book.count(event)
-                self.book.tell(self.timeline.now, self.name, f"{event} {fields}")
+                self._tell(f"{event} {self._told(fields)}")
             case Dial(address):
                 if address not in self.dials:
                     self.dials[address] = handshakes.Dial(self, address)

@@ -70,6 +70,11 @@ class Answer:
     protected: bool = True
     detail: str = ""
 
+    def __str__(self) -> str:
+        shown = " ".join(f"{name}={number}" for name, number in self.values.items() if TWIN not in name)
+        version = f" v{self.version}{'' if self.protected else ' unprotected'}" if self.version else ""
+        return f"{self.status} from {self.node}{version} {shown}{self.detail}"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -108,7 +113,9 @@ class Visit:
 
     def __str__(self) -> str:
         request = self.request
-        return f"{request.deed} {request.attribute}={request.number} of {self._simulation.name_of(request.key)}"
+        return (
+            f"{request.deed} {request.attribute}={request.number} of {self._simulation.name_of(request.key)}"
+        )
 
     # --- the way there ----------------------------------------------------------------------------------
 
@@ -165,7 +172,8 @@ class Visit:
 
     def _commit(self, _now: float) -> None:
         request, checkout, process = self.request, self._checkout, self._process
-        assert checkout is not None and process is not None, "it was opened"
+        assert process is not None, "it has been reached"
+        assert checkout is not None, "it was opened"
         if request.deed is Deed.END:
             self._simulation.sessions[request.key].end_asked = True
             self._ask(self._done, "invalidate", request.key)
@@ -188,7 +196,7 @@ class Visit:
     def _done(self, _now: float, outcome: object) -> None:
         if self._checkout is not None:
             self._checkout.release()
-            if not isinstance(outcome, SessionGone) and self.request.deed is not Deed.END:
+            if isinstance(outcome, Committed):
                 self._simulation.sessions[self.request.key].used(self._timeline.now)
         answer = self._answer_for(outcome)
         self._timeline.after(self._network.delay(), self._arrive, answer)

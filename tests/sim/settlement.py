@@ -7,8 +7,8 @@ missing is said in words, for the transcript of a run that never settles.
 from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Role
-from tests.sim.promises import Session
 from tests.sim.process import Process
+from tests.sim.promises import Session
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation

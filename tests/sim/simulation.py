@@ -69,7 +69,10 @@ class Simulation:
         clock = Clock(rng.uniform(0.0, 10_000.0), rng.uniform(1.0 - DRIFT_MAX, 1.0 + DRIFT_MAX))
         now = clock.read(self.timeline.now)
         machine = Machine(identity, self.plan.options, tuple(self.names), Random(rng.getrandbits(64)), now)
-        Process(name, self.network, machine, clock, self.watch.after_turn).start()
+        process = Process(
+            name, self.network, machine, clock, after_turn=self.watch.after_turn, name_of=self.name_of
+        )
+        process.start()
 
     def crash(self, name: str) -> None:
         process = self.network.hosts[name]
@@ -86,7 +89,7 @@ class Simulation:
 
     def name_of(self, key: bytes) -> str:
         session = self.sessions.get(key)
-        return session.name if session is not None else f"stranger {key[:3].hex()}"
+        return session.name if session is not None else key[:3].hex()
 
     def new_session(self) -> None:
         """A session and its users; the first of them makes it."""
@@ -174,7 +177,9 @@ class Simulation:
                 Visit(self, node, node, request, answers.append, may_refer=False)
                 while not answers:
                     if self.timeline.now - began > SERVED_WITHIN_S:
-                        raise Violation(f"{node} does not answer a request for {session} in a healthy cluster")
+                        raise Violation(
+                            f"{node} does not answer a request for {session} in a healthy cluster"
+                        )
                     yield 0.005
                 self._check_final(session, answers[0], floor.values)
         done.append(True)

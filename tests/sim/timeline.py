@@ -32,7 +32,7 @@ class Timeline:
     def at(self, when: float, act: Callable[..., None], *args: Any) -> None:
         """Plan something; a time that is over means now, after what is planned for now already."""
         self._planned += 1
-        heappush(self._heap, (when if when > self.now else self.now, self._planned, act, args))
+        heappush(self._heap, (max(self.now, when), self._planned, act, args))
 
     def after(self, seconds: float, act: Callable[..., None], *args: Any) -> None:
         self._planned += 1

@@ -81,7 +81,9 @@ class Watch:
         if copy is None or copy.role is not Role.PRIMARY:
             return  # answered by another primary (forwarded), or moved in this very turn
         if outcome.protected and not copy.backups:
-            raise Violation(f"{verb} of {self._simulation.name_of(key)} counts as protected, without a backup")
+            raise Violation(
+                f"{verb} of {self._simulation.name_of(key)} counts as protected, without a backup"
+            )
         for life, follower in copy.leads.followers.items():
             if -1 < follower.acked < outcome.version:
                 raise Violation(f"{verb} of {self._simulation.name_of(key)} answered before {life} has it")
