@@ -10,6 +10,7 @@ FAST = Options(
     reprotect_delay_s=0.15,
     ack_timeout_s=0.06,
     silence_timeout_s=1.0,
+    lease_s=0.5,
     heartbeat_interval_s=0.15,
     handoff_wait_s=0.3,
     touch_interval_s=0.3,
@@ -59,5 +60,8 @@ PLANS = {
     "storm": Plan(weather_s=0.15, faults=("reset", "crash", "restart")),
     "endings": Plan(ending=0.15, options=replace(FAST, idle_timeout_s=1.2), pause_s=1.0, haste=0.8),
     "async": Plan(strict=False, options=replace(FAST, ack="async")),
+    "majority": Plan(
+        options=replace(FAST, quorum="majority", expect=5), faults=(*ONE_NODE, "part", "part", "part one way")
+    ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }

@@ -185,7 +185,7 @@ class Visit:
             self._values = {name: int(checkout.read(name) or b"0") for name in checkout.names()}
             self._changes = {COUNTER: self._values.get(COUNTER, 0) + 1}
             if_version = checkout.version
-        elif process.machine.is_settled(request.key):
+        elif process.machine.is_settled(request.key, _now):
             self._done(_now, Committed(process.machine.copies[request.key].version, protected=True))
             return
         self._ask(self._done, "commit", request.key, self._encoded(), if_version)
