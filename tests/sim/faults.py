@@ -77,15 +77,21 @@ class Faults:
     def _victim(self) -> str:
         return self._rng.choice(sorted(self._network.hosts))
 
+    @property
+    def _may_spare_one(self) -> bool:
+        plan = self._simulation.plan
+        return plan.nodes - len(self._network.hosts) < plan.down_max
+
     # --- of one node ----------------------------------------------------------------------------------
 
     def _crash(self) -> Story:
         """A node dies; the next of this kind may bring it back."""
         simulation = self._simulation
         down = [name for name in simulation.names if name not in self._network.hosts]
-        if down and (self._rng.random() < 0.6 or len(self._network.hosts) <= 3):
-            self._tell(f"boot {down[0]}")
-            simulation.boot(self._rng.choice(down))
+        if down and (self._rng.random() < 0.6 or not self._may_spare_one):
+            name = self._rng.choice(down)
+            self._tell(f"boot {name}")
+            simulation.boot(name)
             return
         victim = self._victim()
         self._tell(f"crash {victim}")
@@ -102,7 +108,7 @@ class Faults:
         self._simulation.boot(victim)
 
     def _drain(self) -> Story:
-        if len(self._network.hosts) < 4:
+        if not self._may_spare_one:
             return
         victim = self._victim()
         process = self._network.hosts[victim]

@@ -35,6 +35,9 @@ class Plan:
     """Whether every answer must be right; if not, what the cluster comes to when it is healed."""
 
     nodes: int = 5
+    down_max: int = 2
+    """So many nodes may be gone at a time. Under `majority` one that restarts needs three others with memory."""
+
     sessions: int = 5
     clients: int = 3
     """For each session: two behind balancers, the rest pinned to nodes."""
@@ -61,7 +64,9 @@ PLANS = {
     "endings": Plan(ending=0.15, options=replace(FAST, idle_timeout_s=1.2), pause_s=1.0, haste=0.8),
     "async": Plan(strict=False, options=replace(FAST, ack="async")),
     "majority": Plan(
-        options=replace(FAST, quorum="majority", expect=5), faults=(*ONE_NODE, "part", "part", "part one way")
+        options=replace(FAST, quorum="majority", expect=5),
+        faults=(*ONE_NODE, "part", "part", "part one way"),
+        down_max=1,
     ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }
