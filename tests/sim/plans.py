@@ -34,6 +34,9 @@ class Plan:
     strict: bool = True
     """Whether every answer must be right; if not, what the cluster comes to when it is healed."""
 
+    linearizable: bool = False
+    """Whether the answers about each session must have one order."""
+
     nodes: int = 5
     down_max: int = 2
     """So many nodes may be gone at a time. Under `majority` one that restarts needs three others with memory."""
@@ -67,6 +70,7 @@ PLANS = {
         options=replace(FAST, quorum="majority", expect=5),
         faults=(*ONE_NODE, "part", "part", "part one way"),
         down_max=1,
+        linearizable=True,
     ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }

@@ -98,7 +98,7 @@ def report(outcomes: Iterable[Outcome], *, is_complete: bool) -> int:
         total.update(outcome.counts)
         if outcome.violation is not None:
             wrong += 1
-            print(outcome)
+            print(outcome, flush=True)
     elapsed_s = time.perf_counter() - began
     width = max(map(len, total))
     for what, times in sorted(total.items()):

@@ -10,6 +10,7 @@ from tests.sim.balancers import Balancer, Pinned
 from tests.sim.book import LINES_KEPT, Book
 from tests.sim.clients import Client, Operation
 from tests.sim.faults import Faults
+from tests.sim.linearizability import calls_of, is_linearizable
 from tests.sim.network import Network
 from tests.sim.plans import Plan
 from tests.sim.process import DRIFT_MAX, Clock, Process
@@ -145,6 +146,8 @@ class Simulation:
         timeline.tell(self._final_reads(done))
         self._run_while(lambda: not done, 1000.0)
         self._settle(at_rest=True)
+        if self.plan.linearizable:
+            self._check_order()
         self._add_up()
 
     def _run_while(self, condition: Any, longest_s: float) -> None:
@@ -197,6 +200,13 @@ class Simulation:
                     raise Violation(
                         f"{session}: {name}={answer.values.get(name, 0)} after all; {number} was acked"
                     )
+
+    def _check_order(self) -> None:
+        for key, operations in self.history.items():
+            verdict = is_linearizable(calls_of(operations))
+            if verdict is False:
+                raise Violation(f"the answers about {self.name_of(key)} have no order")
+            self.book.count("order.found" if verdict else "order.undecided")
 
     def _add_up(self) -> None:
         machines = [*self._ended_machines, *(process.machine for process in self.network.hosts.values())]
