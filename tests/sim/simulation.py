@@ -94,7 +94,7 @@ class Simulation:
 
     def new_session(self) -> None:
         """A session and its users; the first of them makes it."""
-        session = self._session()
+        session = self.add_session()
         routes: list[Any] = list(self.balancers.values())
         while len(routes) < self.plan.clients:
             routes.append(Pinned(self, self.workload.choice(self.names)))
@@ -102,7 +102,7 @@ class Simulation:
             client = Client(self, f"{session.name}c{index}", route, session, creates=index == 0)
             self._clients.append(client)
 
-    def _session(self) -> Session:
+    def add_session(self) -> Session:
         self._numbers += 1
         key = self.workload.randbytes(16)
         timeout_s = self.plan.options.idle_timeout_s
@@ -138,14 +138,18 @@ class Simulation:
         timeline.tell(self.faults.story())
         timeline.tell(self.faults.weather())
         self._run_while(lambda: not self.is_over, self.plan.lasts_s * 4)
+        self.finish()
+
+    def finish(self) -> None:
+        """Heal, let everybody finish, and look whether the cluster has kept what it promised."""
         self._heal()
         self.is_closing = True
         self._run_while(lambda: bool(self._clients), ANSWER_TIMEOUT_S * 4)
-        self._settle(at_rest=False)
+        self.settle()
         done: list[bool] = []
-        timeline.tell(self._final_reads(done))
+        self.timeline.tell(self._final_reads(done))
         self._run_while(lambda: not done, 1000.0)
-        self._settle(at_rest=True)
+        self.settle(at_rest=True)
         if self.plan.linearizable:
             self._check_order()
         self._add_up()
@@ -163,7 +167,8 @@ class Simulation:
             if name not in self.network.hosts:
                 self.boot(name)
 
-    def _settle(self, *, at_rest: bool) -> None:
+    def settle(self, *, at_rest: bool = False) -> None:
+        """Let time pass until the cluster has settled."""
         end = self.timeline.now + 20.0
         while (why := self.settlement.missing(at_rest=at_rest)) is not None:
             if self.timeline.now > end:
