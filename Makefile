@@ -37,6 +37,10 @@ sim: $(READY) ## Simulate clusters under faults: SEEDS=300 of them, or SEED=n ag
 proof-sim: $(READY) ## 10,000 seeds with all faults, on two processes: none may break a promise (an hour or two)
 	@$(BIN)/python -m tests.sim --seeds 10000 --processes 2
 
+.PHONY: proof-mutants
+proof-mutants: $(READY) ## Plant each bug of the table, and search the seed that finds it
+	@$(BIN)/python -m tests.sim.mutants
+
 .PHONY: e2e-browser
 e2e-browser: $(READY) ## Look at the pages with Debian's chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is not installed: on Debian it is the package chromium"; exit 1; }

@@ -106,6 +106,7 @@ class Client:
             self._cookie = answer.node
         match answer.status:
             case Status.OK if request.deed is Deed.END:
+                session.counts["ended"] += not session.ended
                 session.ended = True
             case Status.OK:
                 self._succeeded(request, floor, answer)

@@ -50,16 +50,16 @@ def run_seed(seed: int, plan: str | None = None, lines: int = LINES_KEPT) -> Out
     """Run a seed; one that fails is run again, with its transcript."""
     name = plan or plan_of(seed)
     simulation = Simulation(seed, PLANS[name])
-    violation = _violation_of(simulation)
+    violation = violation_of(simulation)
     transcript: tuple[str, ...] = ()
     if violation is not None:
         again = Simulation(seed, PLANS[name], is_told=True, lines=lines)
-        _violation_of(again)
+        violation_of(again)
         transcript = tuple(again.book.lines)
     return Outcome(seed, name, simulation.book.trace, simulation.book.counts, violation, transcript)
 
 
-def _violation_of(simulation: Simulation) -> str | None:
+def violation_of(simulation: Simulation) -> str | None:
     """Whatever is raised in a core or by who watches it is what the seed is for."""
     try:
         simulation.run()

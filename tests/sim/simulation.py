@@ -218,6 +218,9 @@ class Simulation:
         for machine in machines:
             for name in machine.stats.__slots__:
                 self.book.counts[f"stat.{name}"] += getattr(machine.stats, name)
+        for session in self.sessions.values():
+            for how, times in session.counts.items():
+                self.book.counts[f"session.{how}"] += times
         self.book.counts["operations"] = self.operations
         self.book.counts["events"] = self.timeline.events
         self.book.counts["faults"] = self.faults.number

@@ -15,6 +15,7 @@ before the first command says why the transcript exists. The world has no delays
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from itertools import pairwise
 
 from sessiond.backend import Committed, Elsewhere
 from sessiond.core import messages
@@ -122,7 +123,7 @@ class Script:
 
     def do_hold(self, *words: str) -> None:
         """`hold Patch Put from A to B`: what is sent so does not arrive, nor what follows it there."""
-        ends = dict(zip(words, words[1:], strict=False))
+        ends = dict(pairwise(words))
         by, to = (self._name(ends[end]) if end in ends else None for end in ("from", "to"))
         kinds = [getattr(messages, word) for word in words if hasattr(messages, word)]
         self.world.hold(*kinds, by=by, to=to)
