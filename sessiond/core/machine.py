@@ -296,7 +296,7 @@ class Machine:
         listed = self.life in location.backups
         if location.gone:
             if copy.role is Role.PRIMARY:
-                self.announcements.add(key, location, self.now)  # its backups may not have heard either
+                self.announcements.add(key, location, copy.backups)  # they may not have heard either
             self.drop_copy(key)
         elif location.term > copy.term:
             granted_here = location.term.owner == self.life and copy.is_granting
@@ -468,7 +468,8 @@ class Machine:
             known = self.directory.get(key)
             if known is not None and known.gone and not location.gone:
                 ended.append((key, known))  # the sender was away when the session ended
-        self.announcements.send((life,), ended)
+        if ended:
+            self.send((life,), m.Locations(tuple(ended)))
 
     # --- the application: see `operations` ---------------------------------------------------------------
 

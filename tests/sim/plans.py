@@ -72,5 +72,9 @@ PLANS = {
         down_max=1,
         linearizable=True,
     ),
+    "query": Plan(options=replace(FAST, location="query", copies=2)),
+    "query-partitions": Plan(
+        strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
+    ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }

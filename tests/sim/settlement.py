@@ -60,7 +60,12 @@ class Settlement:
             return f"the copies of {session} differ"
         if any(follower.acked < primary.version - 3 for follower in primary.leads.followers.values()):
             return f"{session} has a backup that lags"
-        known = [(p.name, p.machine.directory.get(key)) for p in processes]
+        everybody = self._simulation.plan.options.location == "broadcast"
+        known = [
+            (p.name, p.machine.directory.get(key))
+            for p in processes
+            if everybody or key in p.machine.copies
+        ]
         if any(location != primary.location for _, location in known):
             return f"directories differ about {session}: {known}"
         return None
