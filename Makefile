@@ -29,6 +29,18 @@ check: $(READY) ## Check format, lint, types, and which module may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: sim
+sim: $(READY) ## Simulate clusters under faults: SEEDS=300 of them, or SEED=n again with its transcript (PLAN=any)
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300)) $(if $(PLAN),--plan $(PLAN)) --processes 2
+
+.PHONY: proof-sim
+proof-sim: $(READY) ## 10,000 seeds with all faults, on two processes: none may break a promise (an hour or two)
+	@$(BIN)/python -m tests.sim --seeds 10000 --processes 2
+
+.PHONY: proof-mutants
+proof-mutants: $(READY) ## Plant each bug of the table, and search the seed that finds it
+	@$(BIN)/python -m tests.sim.mutants
+
 .PHONY: e2e-browser
 e2e-browser: $(READY) ## Look at the pages with Debian's chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is not installed: on Debian it is the package chromium"; exit 1; }

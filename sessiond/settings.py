@@ -139,7 +139,7 @@ class Settings:
     """A primary keeps a session at least so long, against ping-pong between nodes."""
 
     touch_interval_s: float = 5.0
-    """How often backups learn the time of last access. A successor adds it to the idle time-out as grace."""
+    """How often backups learn the time of last access. After a death the idle time-out starts anew."""
 
     drain_timeout_s: float = 8.0
     """On SIGTERM, requests in flight and handoffs get so long. Below the supervisor's kill (Docker: 10)."""

@@ -92,9 +92,6 @@ class Leadership:
     in_flight: int = 0
     """Requests that hold the session."""
 
-    grace_s: float = 0.0
-    """Added to the idle time-out by a successor, which may know of the last use a little late."""
-
 
 class Copy:
     """One session on this node."""

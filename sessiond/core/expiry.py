@@ -1,8 +1,9 @@
 """When sessions end by themselves. Only the primary expires; the end is a write like any other.
 
 One heap entry per primary, with the deadline as it was when the entry was made; a session used since then
-is simply looked at again later. A successor adds its predecessor's `touch_interval_s` as grace, because it
-may have heard of the last use that much late: late expiry is harmless, early expiry is a broken promise.
+is simply looked at again later. For the successor of a primary that died, a session was used when it took over:
+its predecessor may have served it to the end, and told of that nobody any more. Late expiry is harmless, early
+expiry is a broken promise.
 """
 
 import heapq
@@ -30,7 +31,7 @@ class Expiry:
     def deadline(self, copy: Copy) -> float:
         """When a primary's session ends if it is not used again."""
         options = self._machine.options
-        deadline = copy.accessed_at + options.idle_timeout_s + copy.leads.grace_s
+        deadline = copy.accessed_at + options.idle_timeout_s
         if options.absolute_timeout_s > 0:
             deadline = min(deadline, copy.created_at + options.absolute_timeout_s)
         return deadline

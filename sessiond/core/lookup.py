@@ -323,9 +323,10 @@ class LookupDesk:
     def _ask_now(self, key: Key, lookup: Lookup) -> None:
         machine = self._machine
         machine.stats.lookups += 1
-        lookup.asked = frozenset(machine.membership.alive())
+        alive = tuple(machine.membership.alive())
+        lookup.asked = frozenset(alive)
         lookup.answers = {}
-        machine.send(tuple(lookup.asked), m.Who(key, lookup.number))
+        machine.send(alive, m.Who(key, lookup.number))
         self._evaluate(key, lookup)
 
     def on_who(self, life: Life, who: m.Who) -> None:

@@ -73,7 +73,7 @@ class Machine:
 
         self._effects: list[Effect] = []
         self._deadline = now
-        self._owing: set[Life] = set()
+        self._owing: dict[Life, None] = {}
         self._members_changed = False
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
@@ -109,7 +109,7 @@ class Machine:
             m.StandingAnswer: lambda _life, _msg: None,  # too late: it goes on, or in another life
             m.SnapshotRequest: self.snapshots.on_request,
             m.Snapshot: self.snapshots.on_snapshot,
-            m.Locations: lambda _, msg: self.learn_locations(msg.entries),
+            m.Locations: self._on_locations,
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
             m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
@@ -312,6 +312,8 @@ class Machine:
             return True
         listed = self.life in location.backups
         if location.gone:
+            if copy.role is Role.PRIMARY:
+                self.announcements.add(key, location, copy.backups)  # they may not have heard either
             self.drop_copy(key)
         elif location.term > copy.term:
             granted_here = location.term.owner == self.life and copy.is_granting
@@ -465,7 +467,7 @@ class Machine:
         if refusal is not None:
             self.send((life,), m.Nack(frame))
             self.send((life,), refusal)
-        self._owing.add(life)
+        self._owing[life] = None
 
     def _on_ack(self, life: Life, ack: m.Ack) -> None:
         ledger = self.ledgers.get(life)
@@ -477,6 +479,16 @@ class Machine:
         ledger = self.ledgers.get(life)
         if ledger is not None:
             ledger.refused(nack.frame)
+
+    def _on_locations(self, life: Life, message: m.Locations) -> None:
+        self.learn_locations(message.entries)
+        ended: list[tuple[Key, Location]] = []
+        for key, location in message.entries:
+            known = self.directory.get(key)
+            if known is not None and known.gone and not location.gone:
+                ended.append((key, known))  # the sender was away when the session ended
+        if ended:
+            self.send((life,), m.Locations(tuple(ended)))
 
     # --- the application: see `operations` ---------------------------------------------------------------
 

@@ -35,10 +35,10 @@ class Replication:
         self.repairing: dict[Key, float] = {}
         """Primaries whose list is not as it should be and can be mended, and when they were last looked at."""
 
-        self.unprotected: set[Key] = set()
+        self.unprotected: dict[Key, None] = {}
         """Primaries with fewer backups in step than configured, whether that can be mended or not."""
 
-        self._touched: set[Key] = set()
+        self._touched: dict[Key, None] = {}
 
     # --- the primary: writing ------------------------------------------------------------------------
 
@@ -173,9 +173,9 @@ class Replication:
             self.announce(copy)
         in_step = sum(f.acked >= copy.version and f.released_at is None for f in leads.followers.values())
         if in_step < wanted and not self._is_being_created(copy):
-            self.unprotected.add(copy.key)
+            self.unprotected[copy.key] = None
         else:
-            self.unprotected.discard(copy.key)
+            self.unprotected.pop(copy.key, None)
         as_wanted = len(copy.backups) == wanted and in_step == wanted
         if leads.handoff is None and (
             as_wanted or not (copy.backups or machine.candidates.beside(copy.key, copy.backups))
@@ -359,7 +359,7 @@ class Replication:
         leads, copy.leadership = copy.leadership, None
         self.waiting.pop(copy.key, None)
         self.repairing.pop(copy.key, None)
-        self.unprotected.discard(copy.key)
+        self.unprotected.pop(copy.key, None)
         for pending in leads.pending if leads is not None else ():
             self._answer_unknown(pending, UNKNOWN)
 
@@ -471,7 +471,7 @@ class Replication:
     def touch(self, copy: Copy) -> None:
         """The session is used: its time-out starts anew, and its backups will hear of it."""
         copy.accessed_at = self._machine.now
-        self._touched.add(copy.key)
+        self._touched[copy.key] = None
 
     def flush_touches(self) -> None:
         """Tell the backups, in batches, which sessions were used since the last time."""

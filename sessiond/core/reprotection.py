@@ -101,7 +101,7 @@ class Reprotection:
                 if copy.role is Role.BACKUP and machine.takeover.arbiter(copy) == machine.life:
                     self.orphans.add(copy.key)
         if machine.options.copies:
-            machine.replication.unprotected.update(short_lists)
+            machine.replication.unprotected.update(dict.fromkeys(short_lists))
         # Hottest first: their users come soonest.
         self._queue_later(short_lists, LISTS_MENDED_AFTER_S)
         self._queue_later(orphans, machine.options.reprotect_delay_s)

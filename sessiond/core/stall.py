@@ -30,7 +30,7 @@ HELD_MAX = 100_000
 class StallGuard:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._asked: set[Life] = set()
+        self._asked: dict[Life, None] = {}
         self._held: deque[tuple[bool, Callable[[], None]]] = deque()
         self._deadline: float | None = None
 
@@ -43,7 +43,7 @@ class StallGuard:
         machine = self._machine
         machine.stats.stalls += 1
         machine.log("warning", "node.stood_still", seconds=round(gap_s, 3))
-        self._asked = set(machine.membership.alive())
+        self._asked = dict.fromkeys(machine.membership.alive())
         self._deadline = machine.now + STANDING_WAIT_S
         for life in self._asked:
             if machine.membership.is_linked(life):
@@ -72,14 +72,15 @@ class StallGuard:
     def process_gone(self, address: str) -> None:
         """Nobody listens there any more, so nobody there can have taken this node for dead."""
         members = self._machine.membership.members
-        self._asked -= {life for life in self._asked if members[life.name].address == address}
+        for life in [life for life in self._asked if members[life.name].address == address]:
+            del self._asked[life]
         self._settle()
 
     def answered(self, life: Life, *, counts: bool) -> None:
         if not counts:
             self.rejoin(f"{life} says that this life does not count any more")
         else:
-            self._asked.discard(life)
+            self._asked.pop(life, None)
             self._settle()
 
     def _settle(self) -> None:

@@ -133,6 +133,8 @@ class Takeover:
         machine.stats.grants += to != machine.life
         if copy.leadership is not None:
             machine.replication.abandon(copy)
+        if copy.role is not Role.PRIMARY:
+            copy.accessed_at = machine.now  # its primary may have served it to the end, untold (`expiry`)
         machine.copies.set_role(copy, Role.BACKUP)
         copy.term, copy.seq, copy.backups = Term(epoch + 1, to), 0, backups
         self._begin_fencing(copy, to)
@@ -215,7 +217,7 @@ class Takeover:
         """Activate the copy's term: from here on this node serves, and says so."""
         machine = self._machine
         before = copy.leadership
-        leads = copy.leadership = Leadership(since=machine.now, grace_s=machine.options.touch_interval_s)
+        leads = copy.leadership = Leadership(since=machine.now)
         machine.copies.set_role(copy, Role.PRIMARY)
         machine.reprotection.orphans.discard(copy.key)
         copy.seq += 1

@@ -131,6 +131,15 @@ def test_a_session_used_just_before_its_primary_died_does_not_end_early(world):
     assert world.read("node2") == b"1"
 
 
+def test_a_session_used_after_a_long_pause_and_just_before_its_primary_died_does_not_end_early(world):
+    # Found by the simulator: the grace of a touch interval counted from the last use that was told.
+    world.run(IDLE_S - 0.5)
+    world.read("node1")
+    world.kill("node1")
+    world.run(IDLE_S - 1.0)
+    assert world.read("node2") == b"1"
+
+
 def test_uses_that_a_backup_has_heard_of_keep_its_clock_right(world):
     for _ in range(5):  # reads only: no write carries the time
         world.run(IDLE_S / 2)

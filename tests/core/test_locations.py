@@ -105,3 +105,18 @@ def test_a_backup_that_a_newer_list_does_not_name_stands_aside_and_drops_its_cop
     machine.receive(world.machine("node1").life, m.Locations(((KEY, newer),)), world.now)
     assert copy.role == "Q"
     machine.check_invariants()
+
+
+def test_who_announces_a_session_that_has_ended_is_told_so(world):
+    # Found by the simulator: after a partition the side without the logout kept the session for ever.
+    backup = world.listed()[0]
+    (stranger,) = world.strangers()[:1]
+    machine = world.machine(stranger)
+    ended = world.machine("node1").copies[KEY].location._replace(backups=(), gone=True)
+    machine.merge_location(KEY, ended)
+    world.commit("node1", n=b"2")
+    world.reset("node1", stranger)
+    world.run(0.1)
+    assert world.where() == {}
+    assert all(process.machine.directory.is_gone(KEY) for process in world.processes.values())
+    assert KEY not in world.machine(backup).copies

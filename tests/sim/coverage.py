@@ -1,0 +1,53 @@
+"""What a batch of seeds must have seen: a transition or a fault that never occurred was not tested.
+
+The list grows by itself: every kind of message, every counter of the core, every fault of the plans.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import get_args
+
+from sessiond.core.messages import Message
+from sessiond.core.stats import Stats
+from tests.sim.plans import PLANS
+
+TRANSITIONS = ("-->P", "-->B", "P->B", "P->Q", "P->-", "B->P", "B->Q", "B->-", "Q->P", "Q->B", "Q->-")
+"""Of copies: P primary, B backup, Q quarantined, - none."""
+
+EVENTS = ("peer.dead", "peer.left", "peer.suspected", "peer.heard", "node.rejoins", "session.fork_merged")
+WEATHER = ("reset", "half-open", "stall")
+ANSWERS = (
+    *(f"{deed}.ok" for deed in ("create", "read", "write", "count", "end")),
+    *(f"write.{status}" for status in ("gone", "unavailable", "lost", "unreached")),
+    "count.conflict",
+    "stranger",
+    "unprotected",
+)
+
+UNSEEN = {
+    "Resigned": "needs a demoted owner and a backup that waits for it: see the scenario",
+    "Ping": "a second process takes a living node's name: tests/core/test_names",
+    "Pong": "the same",
+}
+"""What seeds need not show, and why."""
+
+
+def expected() -> Iterator[str]:
+    for kind in get_args(Message):
+        if kind.__name__ not in UNSEEN:
+            yield kind.__name__
+    for field in fields(Stats):
+        yield f"stat.{field.name}"
+    for plan in PLANS.values():
+        for fault in plan.faults:
+            yield f"fault.{fault}"
+    yield from (f"fault.{kind}" for kind in WEATHER)
+    yield from (f"copy {transition}" for transition in TRANSITIONS)
+    yield from (f"client.{answer}" for answer in ANSWERS)
+    yield from EVENTS
+
+
+def missing(counts: Counter[str]) -> list[str]:
+    """What should have occurred at least once and did not."""
+    return [what for what in dict.fromkeys(expected()) if not counts[what]]

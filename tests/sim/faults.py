@@ -1,0 +1,202 @@
+"""What goes wrong, and when: one failure at a time, each in a window of its own, and weather all the time.
+
+A failure's window ends when the cluster has settled: only then does the protocol promise that the next one
+costs nothing. Weather (links that break, stall or are half-open for less than the silence time-out) is no
+failure in this sense and comes at any time.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.sim.promises import Violation
+from tests.sim.timeline import Story
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+SETTLES_WITHIN_S = 20.0
+"""Longest window of a failure; far above what detection, rejoining and protecting anew take together."""
+
+LOOK_INTERVAL_S = 0.05
+DRAINED_WITHIN_S = 20.0
+PAUSES = (0.2, 0.8, 1.6)
+"""Lengths of pauses and partitions in silence time-outs: unnoticed, suspected, taken for dead."""
+
+JUMP_MAX_S = 5.0
+SLOW_TURN_MAX_S = 0.006
+HALF_OPEN_MAX_S = 5.0
+
+
+class Faults:
+    def __init__(self, simulation: "Simulation") -> None:
+        self._simulation = simulation
+        self._network = simulation.network
+        self._rng = simulation.faults_rng
+        self.number = 0
+        self._kinds: dict[str, Callable[[], Story]] = {
+            "crash": self._crash,
+            "restart": self._restart,
+            "drain": self._drain,
+            "pause": self._pause,
+            "slow": self._slow,
+            "jump": self._jump,
+            "reset": self._reset,
+            "part": self._part,
+            "part one way": self._part_one_way,
+        }
+
+    def story(self) -> Story:
+        """One failure after another until it is time to heal."""
+        simulation, plan = self._simulation, self._simulation.plan
+        yield 1.5
+        while simulation.timeline.now < plan.lasts_s or self.number < plan.faults_min:
+            yield self._rng.uniform(0.0, 2.0)
+            self.number += 1
+            kind = self._rng.choice(plan.faults)
+            self._count(kind)
+            yield from self._kinds[kind]()
+            yield from self.window(f"after {kind}")
+        simulation.is_over = True
+
+    def window(self, after: str) -> Story:
+        """Wait until the cluster has settled."""
+        timeline = self._simulation.timeline
+        began = timeline.now
+        while (why := self._simulation.settlement.missing()) is not None:
+            if timeline.now - began > SETTLES_WITHIN_S:
+                raise Violation(f"not settled {SETTLES_WITHIN_S:.0f} s {after}: {why}")
+            yield LOOK_INTERVAL_S
+        self._tell(f"settled {timeline.now - began:.3f} s {after}")
+
+    def _count(self, kind: str) -> None:
+        self._simulation.book.count(f"fault.{kind}")
+
+    def _tell(self, what: str) -> None:
+        self._simulation.book.tell(self._simulation.timeline.now, "****", what)
+
+    def _victim(self) -> str:
+        return self._rng.choice(sorted(self._network.hosts))
+
+    @property
+    def _may_spare_one(self) -> bool:
+        plan = self._simulation.plan
+        return plan.nodes - len(self._network.hosts) < plan.down_max
+
+    # --- of one node ----------------------------------------------------------------------------------
+
+    def _crash(self) -> Story:
+        """A node dies; the next of this kind may bring it back."""
+        simulation = self._simulation
+        down = [name for name in simulation.names if name not in self._network.hosts]
+        if down and (self._rng.random() < 0.6 or not self._may_spare_one):
+            name = self._rng.choice(down)
+            self._tell(f"boot {name}")
+            simulation.boot(name)
+            return
+        victim = self._victim()
+        self._tell(f"crash {victim}")
+        simulation.crash(victim)
+        yield 0.0
+
+    def _restart(self) -> Story:
+        """A node dies and is back, empty, before or after the others have noticed."""
+        victim = self._victim()
+        self._tell(f"crash {victim}, restart soon")
+        self._simulation.crash(victim)
+        yield self._rng.choice((0.002, 0.05, 0.5))
+        self._tell(f"boot {victim}")
+        self._simulation.boot(victim)
+
+    def _drain(self) -> Story:
+        if not self._may_spare_one:
+            return
+        victim = self._victim()
+        process = self._network.hosts[victim]
+        self._tell(f"drain {victim}")
+        process.enter(self, process.machine_drains)
+        timeline = self._simulation.timeline
+        began = timeline.now
+        while not (process.machine.draining and process.machine.drained):
+            if timeline.now - began > DRAINED_WITHIN_S:
+                raise Violation(f"{victim} is not drained after {DRAINED_WITHIN_S:.0f} s")
+            yield LOOK_INTERVAL_S
+        self._tell(f"drained {victim}")
+        process.enter(self, process.machine_leaves)
+        yield 0.0
+        process.exit()
+        if self._rng.random() < 0.7:
+            yield self._rng.uniform(0.0, 1.0)
+            self._simulation.boot(victim)
+
+    def _pause(self) -> Story:
+        victim = self._network.hosts[self._victim()]
+        seconds = self._rng.choice(PAUSES) * self._simulation.plan.options.silence_timeout_s
+        self._tell(f"pause {victim.name} for {seconds:.2f} s")
+        victim.pause()
+        yield seconds
+        self._tell(f"resume {victim.name}")
+        victim.resume()
+
+    def _slow(self) -> Story:
+        victim = self._network.hosts[self._victim()]
+        victim.turn_s = self._rng.uniform(0.001, SLOW_TURN_MAX_S)
+        self._tell(f"slow {victim.name}: {victim.turn_s:.4f} s a turn")
+        yield self._rng.uniform(0.5, 3.0)
+        victim.turn_s = 0.0
+
+    def _jump(self) -> Story:
+        victim = self._network.hosts[self._victim()]
+        seconds = self._rng.uniform(0.05, JUMP_MAX_S)
+        self._tell(f"the clock of {victim.name} jumps {seconds:.2f} s")
+        self._simulation.jump(victim, seconds)
+        yield 0.0
+
+    # --- of the network -------------------------------------------------------------------------------
+
+    def _reset(self) -> Story:
+        links = self._network.links()
+        if links:
+            self._network.reset(self._rng.choice(links))
+        yield 0.0
+
+    def _part(self) -> Story:
+        yield from self._cut(both_ways=True)
+
+    def _part_one_way(self) -> Story:
+        yield from self._cut(both_ways=False)
+
+    def _cut(self, *, both_ways: bool) -> Story:
+        """Nodes and balancers fall into two groups that do not reach each other, or one does not the other."""
+        hosts = [*self._simulation.names, *self._simulation.balancers]
+        self._rng.shuffle(hosts)
+        at = self._rng.randint(1, len(hosts) - 1)
+        seconds = self._rng.choice((0.5, 2.0, 5.0)) * self._simulation.plan.options.silence_timeout_s
+        arrow = "|" if both_ways else "->"
+        self._tell(f"cut {' '.join(hosts[:at])} {arrow} {' '.join(hosts[at:])} for {seconds:.2f} s")
+        self._network.part(hosts[:at], hosts[at:], both_ways=both_ways)
+        yield seconds
+        self._tell("heal")
+        self._network.heal()
+
+    def weather(self) -> Story:
+        """Links break, half or whole, and stall."""
+        simulation, rng, network = self._simulation, self._rng, self._network
+        plan = simulation.plan
+        longest_s = plan.options.silence_timeout_s / 3
+        while not simulation.is_over:
+            yield rng.expovariate(1.0 / plan.weather_s)
+            links = network.links()
+            if not links:
+                continue
+            end = rng.choice(links)
+            assert end.other is not None, "a link has two ends"
+            kind = rng.choice(("reset", "half-open", "stall", "stall"))
+            self._count(kind)
+            pair = f"{end.owner.name} {end.other.owner.name}"
+            self._tell(f"{kind} {pair}")
+            if kind == "reset":
+                network.reset(end)
+            elif kind == "half-open":
+                network.half_open(end, simulation.timeline.now + rng.uniform(0.1, HALF_OPEN_MAX_S))
+            else:
+                network.stall(end.owner.name, end.other.owner.name, rng.uniform(0.0, longest_s))

@@ -1,0 +1,56 @@
+"""`python -m tests.sim.mutants`: search the seed that finds each planted bug, and print the table."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from tests.sim.mutants.patching import Mutant, planted
+from tests.sim.mutants.table import MUTANTS
+from tests.sim.plans import PLANS
+from tests.sim.run import violation_of
+from tests.sim.simulation import Simulation
+
+RECORD = Path(__file__).parent / "seeds.json"
+"""Planted bug → the seed that finds it, for the tests."""
+
+
+def verdict(mutant: Mutant, seed: int) -> str | None:
+    """What a seed says of the core with this bug; None if it keeps every promise."""
+    with planted(mutant):
+        return violation_of(Simulation(seed, PLANS[mutant.plan]))
+
+
+def find(mutant: Mutant, seeds: range) -> tuple[int, str] | None:
+    """The first seed whose violation is the one that this bug causes, while the sound core passes it."""
+    for seed in seeds:
+        violation = verdict(mutant, seed)
+        if violation is None or re.search(mutant.found_by, violation) is None:
+            continue
+        if violation_of(Simulation(seed, PLANS[mutant.plan])) is None:
+            return seed, violation
+    return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many to try for each")
+    parser.add_argument("--only", help="names that contain this")
+    given = parser.parse_args()
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    missed = 0
+    for mutant in MUTANTS:
+        if given.only and given.only not in mutant.name:
+            continue
+        found = find(mutant, range(given.seeds))
+        missed += found is None
+        seed, violation = found or ("-", "NOT FOUND")
+        print(f"{mutant.name:45} {mutant.rule:15} {mutant.plan:11} {seed:>5} {violation}", flush=True)
+        if found is not None:
+            record[mutant.name] = seed
+            RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

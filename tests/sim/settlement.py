@@ -1,0 +1,92 @@
+"""When a cluster has settled: every member sees the others as they are, every session is where it belongs.
+
+Exactly the configured copies, in step, and no orphans; the same directory everywhere; nothing waits. What is
+missing is said in words, for the transcript of a run that never settles.
+"""
+
+from typing import TYPE_CHECKING
+
+from sessiond.core.copies import Role
+from tests.sim.process import Process
+from tests.sim.promises import Session
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+
+class Settlement:
+    def __init__(self, simulation: "Simulation") -> None:
+        self._simulation = simulation
+
+    def missing(self, *, at_rest: bool = False) -> str | None:
+        """What is not as it should be, or None. `at_rest`: with no requests, so that nothing waits either."""
+        processes = self._simulation.network.hosts
+        for process in processes.values():
+            why = self._membership(process) or (self._waiting(process) if at_rest else None)
+            if why is not None:
+                return f"{process.name} {why}"
+        for key, session in self._simulation.sessions.items():
+            why = self._session(key, session, list(processes.values()))
+            if why is not None:
+                return why
+        return None
+
+    def _membership(self, process: Process) -> str | None:
+        membership = process.machine.membership
+        if not membership.joined:
+            return "has not joined"
+        hosts = self._simulation.network.hosts.values()
+        others = {other.machine.life for other in hosts if other is not process}
+        if set(membership.alive()) != others:
+            return f"takes {sorted(membership.alive())} for alive"
+        if set(membership.linked()) != others:
+            return f"is linked with {sorted(membership.linked())}"
+        return None
+
+    def _session(self, key: bytes, session: Session, processes: list[Process]) -> str | None:
+        held = [(p.name, c) for p in processes if (c := p.machine.copies.get(key)) is not None]
+        if session.ended or (not held and (session.end_asked or not session.created)):
+            return f"{session} has ended, but {held[0][0]} holds it" if held else None
+        if not held and self._may_have_expired(session):
+            return None
+        wanted = min(self._simulation.plan.options.copies, len(processes) - 1)
+        primaries = [copy for _, copy in held if copy.role is Role.PRIMARY]
+        if len(primaries) != 1:
+            return f"{session} has {len(primaries)} primaries"
+        primary = primaries[0]
+        if len(primary.backups) != wanted or len(held) != wanted + 1:
+            return f"{session} lists {primary.backups} and is held by {[name for name, _ in held]}"
+        if any(copy.term != primary.term or copy.role is Role.QUARANTINED for _, copy in held):
+            return f"the copies of {session} differ"
+        if any(follower.acked < primary.version - 3 for follower in primary.leads.followers.values()):
+            return f"{session} has a backup that lags"
+        everybody = self._simulation.plan.options.location == "broadcast"
+        known = [
+            (p.name, p.machine.directory.get(key))
+            for p in processes
+            if everybody or key in p.machine.copies
+        ]
+        if any(location != primary.location for _, location in known):
+            return f"directories differ about {session}: {known}"
+        return None
+
+    def _may_have_expired(self, session: Session) -> bool:
+        idle_s = self._simulation.timeline.now - session.used_at
+        return idle_s > session.idle_timeout_s * 0.98 - session.leeway_s
+
+    def _waiting(self, process: Process) -> str | None:
+        """What is left in a queue though nobody asks for anything any more."""
+        machine = process.machine
+        replication, lookup = machine.replication, machine.lookup
+        left = {
+            "operations": process.operations_waiting,
+            "answers": len(replication.waiting),
+            "repairs": len(replication.repairing),
+            "grants": len(machine.takeover.granting),
+            "lookups": 0 if lookup.is_idle else 1,
+            "upkeep": machine.upkeep.backlog,
+            "unacked frames": sum(ledger.under_way for ledger in machine.ledgers.values()),
+            "unprotected": machine.unprotected,
+        }
+        waiting = {what: number for what, number in left.items() if number}
+        return f"is not at rest: {waiting}" if waiting else None

@@ -1,0 +1,78 @@
+"""A few seeds of every plan, as they run in hundreds and thousands by `make sim` and `make proof-sim`."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.sim.coverage import expected, missing
+from tests.sim.plans import PLANS
+from tests.sim.promises import Violation
+from tests.sim.run import Outcome, plan_of, report, run_seed
+from tests.sim.simulation import Simulation
+
+ROOT = Path(__file__).parents[2]
+SEEDS_PER_PLAN = 2
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_promise_is_kept_under(plan):
+    for number in range(SEEDS_PER_PLAN):
+        outcome = run_seed(1000 + number, plan)
+        assert outcome.violation is None, str(outcome)
+        assert outcome.counts["operations"] >= 500
+        assert outcome.counts["faults"] >= 5
+
+
+def test_a_seed_is_the_same_story_under_every_hash_seed():
+    def trace(hash_seed: str) -> str:
+        command = [sys.executable, "-m", "tests.sim", "--seed", "7", "--plan", "two-backups"]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        run = subprocess.run(
+            command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    assert trace("1") == trace("2")
+
+
+def test_a_transcript_does_not_change_what_it_tells():
+    quiet, told = Simulation(3, PLANS["any"]), Simulation(3, PLANS["any"], is_told=True)
+    quiet.run()
+    told.run()
+    assert quiet.book.trace == told.book.trace
+    assert told.book.lines
+
+
+def test_a_seed_without_a_plan_has_one_of_its_own():
+    assert {plan_of(seed) for seed in range(len(PLANS))} == set(PLANS)
+
+
+def test_a_failing_seed_tells_its_story_and_how_to_replay_it(monkeypatch):
+    # The rule that is broken: an answer waits for the backups.
+    wrong = replace(PLANS["storm"], options=replace(PLANS["storm"].options, ack="async"))
+    monkeypatch.setitem(PLANS, "storm", wrong)
+    outcome = next(o for o in (run_seed(seed, "storm") for seed in range(50)) if o.violation is not None)
+    assert "acked" in str(outcome)
+    assert f"make sim SEED={outcome.seed} PLAN=storm" in str(outcome)
+    assert "crash" in str(outcome)
+
+
+def test_what_never_occurred_fails_a_batch(capsys):
+    outcome = Outcome(0, "any", "", Counter({what: 1 for what in expected() if what != "Grant"}))
+    assert missing(outcome.counts) == ["Grant"]
+    assert report([outcome], is_complete=True) == 1
+    assert "never occurred: Grant" in capsys.readouterr().out
+
+
+def test_a_plan_that_promises_nothing_strict_still_notices_half_a_write():
+    simulation = Simulation(1, PLANS["partitions"])
+    simulation.run()
+    session = next(iter(simulation.sessions.values()))
+    with pytest.raises(Violation, match="half a write"):
+        session.shown({"c": 2, "c+": 1}, session.floor())

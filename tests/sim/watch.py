@@ -1,0 +1,117 @@
+"""Invariants of the copies, checked after every turn of every process.
+
+Nobody is primary twice in a term; a copy's term never falls, nor its version within a term; one stamp, one
+write; an answer is released only when the backups hold what it says.
+"""
+
+from typing import TYPE_CHECKING
+
+from sessiond.backend import Committed
+from sessiond.core.copies import Copy, Role
+from sessiond.core.types import Stamp, Term
+from tests.sim.promises import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.process import Process
+    from tests.sim.simulation import Simulation
+
+TURNS_PER_CHECK = 16
+"""A core's own invariants are checked whenever a copy changed, and so often besides: it takes as long as the turn."""
+
+Seen = tuple[Role, Term, Stamp]
+
+
+class Watch:
+    def __init__(self, simulation: "Simulation") -> None:
+        self._simulation = simulation
+        self._turns = 0
+        self._seen: dict[Process, dict[bytes, Seen]] = {}
+        self._given_up: set[tuple[bytes, Term]] = set()
+        self._written: dict[tuple[bytes, str, Stamp], bytes | None] = {}
+
+    def after_turn(self, process: "Process") -> None:
+        machine = process.machine
+        self._turns += 1
+        if self._turns % TURNS_PER_CHECK == 0:
+            machine.check_invariants()
+        seen = self._seen.setdefault(process, {})
+        copies = machine.copies
+        for copy in copies.values():
+            before = seen.get(copy.key)
+            if (
+                before is None
+                or before[0] is not copy.role
+                or before[2] != copy.last
+                or before[1] != copy.term
+            ):
+                self._changed(process, copy, before)
+                seen[copy.key] = (copy.role, copy.term, copy.last)
+        if len(seen) != len(copies):
+            for key in [key for key in seen if key not in copies]:
+                role, term, _ = seen.pop(key)
+                self._simulation.book.count(f"copy {role}->-")
+                if role is Role.PRIMARY:
+                    self._given_up.add((key, term))
+
+    def _changed(self, process: "Process", copy: Copy, before: Seen | None) -> None:
+        process.machine.check_invariants()
+        key = copy.key
+        name = self._simulation.name_of(key)
+        if before is None:
+            self._simulation.book.count(f"copy -->{copy.role}")
+        else:
+            role, term, last = before
+            if role is not copy.role:
+                self._simulation.book.count(f"copy {role}->{copy.role}")
+            if copy.term < term:
+                raise Violation(f"the copy of {name} at {process.name} went from term {term} to {copy.term}")
+            if copy.term == term and copy.last < last:
+                raise Violation(f"the copy of {name} at {process.name} went from {last} to {copy.last}")
+            if role is Role.PRIMARY and (copy.role is not Role.PRIMARY or copy.term != term):
+                self._given_up.add((key, term))
+        if copy.role is Role.PRIMARY:
+            if (key, copy.term) in self._given_up:
+                raise Violation(f"{process.name} acts again for {name} in {copy.term}, which it gave up")
+            if copy.term.owner != process.machine.life:
+                raise Violation(f"{process.name} acts for {name} in {copy.term}, another's term")
+        for attribute, (value, stamp) in copy.attributes.items():
+            if stamp == copy.last:
+                written = self._written.setdefault((key, attribute, stamp), value)
+                if written != value:
+                    raise Violation(f"{attribute} of {name} was written twice with {stamp}")
+
+    def resolved(self, process: "Process", key: bytes, verb: str, outcome: object) -> None:
+        """An operation of the application is answered: is what it says on every backup of the list?"""
+        if not isinstance(outcome, Committed) or self._simulation.plan.options.ack != "sync":
+            return
+        copy = process.machine.copies.get(key)
+        if copy is None or copy.role is not Role.PRIMARY:
+            return  # answered by another primary (forwarded), or moved in this very turn
+        if outcome.protected and not copy.backups:
+            raise Violation(
+                f"{verb} of {self._simulation.name_of(key)} counts as protected, without a backup"
+            )
+        for life, follower in copy.leads.followers.items():
+            if -1 < follower.acked < outcome.version:
+                raise Violation(f"{verb} of {self._simulation.name_of(key)} answered before {life} has it")
+            holder = self._simulation.network.hosts.get(life.name)
+            if follower.acked < outcome.version or holder is None or holder.machine.life != life:
+                continue
+            if follower.released_at is not None:
+                continue  # asked to leave, and perhaps gone: others have it
+            self._check_holder(copy, outcome.version, holder)
+
+    def _check_holder(self, copy: Copy, version: int, holder: "Process") -> None:
+        """Whether a backup that counts as having applied a version has."""
+        held = holder.machine.copies.get(copy.key)
+        if held is None:
+            if not holder.machine.directory.is_gone(copy.key):
+                raise Violation(f"{holder.name} acked {self._simulation.name_of(copy.key)} and has no copy")
+            return
+        for name, (_, stamp) in copy.attributes.items():
+            theirs = held.attributes.get(name)
+            if stamp.version <= version and (theirs is None or theirs.stamp < stamp):
+                raise Violation(
+                    f"{holder.name} acked {name} of {self._simulation.name_of(copy.key)} at {stamp}"
+                    f" and holds {theirs.stamp if theirs else None}"
+                )
