@@ -62,7 +62,7 @@ class AdmissionDesk:
             waiting = self._pending.get(life.name)
             if waiting is None:
                 waiting = self._pending[life.name] = _Pending(identity, now + PROBE_WAIT_S)
-                self._machine.send((holder.life,), m.Ping(number))
+                self._machine.send((holder.life,), m.Ping(number, self._machine.status(), ()))
             if waiting.identity.boot_id == identity.boot_id:
                 waiting.numbers.append(number)
             else:

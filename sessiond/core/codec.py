@@ -212,6 +212,7 @@ def _pack_copy_data(data: m.CopyData) -> tuple[Any, ...]:
 _lives_of = _many(_life)
 _entry = _pair(_key, _location)
 _status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
+_rumours = _many(_record(m.Rumour, _life, _uint, _lives_of))
 _held = _record(m.Held, _text, _term, _uint, _lives_of, _stamp)
 
 _VOTE = (_life, _node_name, _seconds, _bool)
@@ -219,8 +220,8 @@ _VOTE = (_life, _node_name, _seconds, _bool)
 # The numbers are the protocol: never reuse one.
 _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     1: (m.Heartbeat, (_status,)),
-    2: (m.Ping, (_uint,)),
-    3: (m.Pong, (_uint,)),
+    2: (m.Ping, (_uint, _status, _rumours)),
+    3: (m.Pong, (_uint, _status, _rumours)),
     4: (m.Vote, _VOTE),
     5: (m.Leave, (_life,)),
     6: (m.Roll, (_many(_node_name), _many(_record(m.Vote, *_VOTE)))),
@@ -228,6 +229,8 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     8: (m.LeaseAnswer, (_uint, _uint)),
     9: (m.StandingAsk, ()),
     13: (m.StandingAnswer, (_bool,)),
+    14: (m.PingRequest, (_uint, _life)),
+    15: (m.Relayed, (_uint, _life, _bool)),
     10: (m.SnapshotRequest, ()),
     11: (m.Snapshot, (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of)),
     12: (m.Locations, (_many(_entry),)),

@@ -81,7 +81,7 @@ class Machine:
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], None]] = {
             m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
-            m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
+            m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number, self.status(), ())),
             m.Pong: lambda life, _: self.admission.pong(life),
             m.Vote: lambda _, msg: self.membership.on_vote(msg, self.now),
             m.Roll: lambda _, msg: self.membership.on_roll(msg, self.now),

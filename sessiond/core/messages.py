@@ -27,14 +27,44 @@ class Heartbeat(NamedTuple):
     status: Status
 
 
+class Rumour(NamedTuple):
+    """Gossip about a life: `accusers` cannot reach it; none: it is alive, and refutes what is said with less.
+
+    `number` is the accused's refutation number. Only the accused raises it, and only within one life.
+    """
+
+    life: Life
+    number: int
+    accusers: tuple[Life, ...]
+
+
 class Ping(NamedTuple):
     """Asks for a `Pong` with the same number: is this very process alive?"""
 
     number: int
+    status: Status
+    rumours: tuple[Rumour, ...]
 
 
 class Pong(NamedTuple):
     number: int
+    status: Status
+    rumours: tuple[Rumour, ...]
+
+
+class PingRequest(NamedTuple):
+    """Ping `life` for me, and tell me with this number what came of it."""
+
+    number: int
+    life: Life
+
+
+class Relayed(NamedTuple):
+    """Answers a `PingRequest`. Not `answered`: the relay is well, and has not heard from `life` in time."""
+
+    number: int
+    life: Life
+    answered: bool
 
 
 class Vote(NamedTuple):
@@ -318,6 +348,8 @@ Message = (
     Heartbeat
     | Ping
     | Pong
+    | PingRequest
+    | Relayed
     | Vote
     | Leave
     | Roll
