@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## Start a cluster and its balancer here, and say which page to open (NODES=5 for five nodes)
@@ -42,6 +42,10 @@ e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine 
 .PHONY: bench
 bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root: installs them; BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)
+
+.PHONY: proof-membership
+proof-membership: $(READY) ## Measure the failure detector at 10, 100, 1,000 simulated nodes: tables and plot in docs/
+	@$(BIN)/python -m tests.bench.membership
 
 .PHONY: constraints
 constraints: ## Pin today's newest versions of everything in deploy/constraints.txt (PYTHON=python3.11)

@@ -17,7 +17,7 @@ CONFIRMATIONS_WANTED = 3
 PERIODS_MIN = 3
 """Probe periods in which a refutation reaches everybody in a cluster of ten; grows with log10 of the size."""
 
-UNCONFIRMED_FACTOR = 6
+UNCONFIRMED_FACTOR = 4
 """How many times longer a suspicion that nobody confirms takes: a node that accuses alone is often itself unwell."""
 
 
@@ -46,11 +46,14 @@ class Suspicion:
         self.accusers = (self.accusers + news)[: self._wanted + 1]
         return len(self.accusers) > before
 
-    @property
-    def patience_s(self) -> float:
-        """How long after `since` the accused has, as things stand."""
-        if self._wanted == 0:
-            return self._min_s
+    def patience_s(self, doubt: int) -> float:
+        """How long after `since` the accused has, as things stand; a node that doubts itself waits longer.
+
+        Never longer than a node that accuses alone: one that is cut off together with few others doubts itself
+        all the time, and has to find out in the end that the rest is silent.
+        """
         longest = self._min_s * UNCONFIRMED_FACTOR
+        if self._wanted == 0:
+            return min(self._min_s * doubt, longest)
         share = math.log(len(self.accusers)) / math.log(self._wanted + 1)
-        return longest - (longest - self._min_s) * share
+        return min((longest - (longest - self._min_s) * share) * doubt, longest)

@@ -318,7 +318,7 @@ class Swim:
         if suspicion.last_call_at is not None:
             return suspicion.last_call_at + self._pace.probe_timeout_s * doubt
         return max(
-            suspicion.since + suspicion.patience_s * doubt,
+            suspicion.since + suspicion.patience_s(doubt),
             self._members[life].heard_at + self._pace.silence_timeout_s,
         )
 

@@ -40,7 +40,7 @@ class Bird:
     silent: dict[Life, float] = field(default_factory=dict)
     """When this node declared a life silent; gone again if that life is heard of."""
 
-    silences: int = 0
+    silences_of: Counter[Life] = field(default_factory=Counter)
     answered: list[Answered] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
@@ -156,7 +156,7 @@ class Flock:
                     bird.silent.pop(life, None)
                 case Silent(life, _, _):
                     bird.silent[life] = self.now
-                    bird.silences += 1
+                    bird.silences_of[life] += 1
                 case Answered():
                     bird.answered.append(effect)
         deadline = bird.swim.next_deadline()
@@ -211,4 +211,4 @@ class Flock:
         return sum(sum(bird.suspected.values()) for bird in birds)
 
     def silences(self) -> int:
-        return sum(bird.silences for bird in self.birds.values())
+        return sum(bird.silences_of.total() for bird in self.birds.values())
