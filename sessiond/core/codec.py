@@ -219,7 +219,6 @@ _VOTE = (_life, _node_name, _seconds, _bool)
 
 # The numbers are the protocol: never reuse one.
 _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
-    1: (m.Heartbeat, (_status,)),
     2: (m.Ping, (_uint, _status, _rumours)),
     3: (m.Pong, (_uint, _status, _rumours)),
     4: (m.Vote, _VOTE),

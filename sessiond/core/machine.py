@@ -35,6 +35,7 @@ from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.options import SNAPSHOT_CHUNK, Options
+from sessiond.core.probing import Probing
 from sessiond.core.replication import Replication
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
@@ -66,6 +67,7 @@ class Machine:
         self._deadline = now
         self._owing: set[Life] = set()
         self._members_changed = False
+        self.probing = Probing(self)
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
         self.stall = StallGuard(self)
@@ -80,9 +82,10 @@ class Machine:
         self.upkeep = Upkeep(self)
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], None]] = {
-            m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
-            m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number, self.status(), ())),
-            m.Pong: lambda life, _: self.admission.pong(life),
+            m.Ping: self.probing.on_probe,
+            m.Pong: self.probing.on_probe,
+            m.PingRequest: self.probing.on_message,
+            m.Relayed: self.probing.on_message,
             m.Vote: lambda _, msg: self.membership.on_vote(msg, self.now),
             m.Roll: lambda _, msg: self.membership.on_roll(msg, self.now),
             m.Leave: lambda _, msg: self.membership.on_leave(msg.life),
@@ -134,7 +137,7 @@ class Machine:
         """A message came by the link to `peer`."""
         if not self._enter(now):
             self._receive_in_doubt(peer, message)
-        elif self.membership.heard(peer, now):  # else its next handshake tells it that it was buried
+        elif self.membership.heard(peer):  # else its next handshake tells it that it was buried
             self._handlers[type(message)](peer, message)
 
     def tick(self, now: float) -> None:
@@ -147,6 +150,7 @@ class Machine:
         parts = (
             self.lease,
             self.membership,
+            self.probing,
             self.admission,
             self.announcements,
             self.lookup,
@@ -355,6 +359,7 @@ class Machine:
     def lease_gained(self) -> None:
         """This node may act again: answers that waited for it go out, and look-ups go on."""
         self.log("info", "lease.gained", members=self.membership.size)
+        self.probing.lease_gained()
         self.members_changed()
         for key in list(self.replication.waiting):
             copy = self.copies.get(key)
@@ -397,6 +402,7 @@ class Machine:
         self._owing.clear()
         self.emit(NewLife(life))
         self.lease.forget()
+        self.probing.begin_life()
         self.membership.forget_links(self.now)
         self.members_changed()
         self.stall.life_began()
@@ -563,6 +569,7 @@ class Machine:
     def check_invariants(self) -> None:
         """What must hold after every verb; for tests."""
         self.copies.check_invariants()
+        self.probing.check_invariants()
         for copy in self.copies.values():
             assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
             if copy.role is Role.PRIMARY:

@@ -13,7 +13,7 @@ from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
 
 
 class Status(NamedTuple):
-    """What a node says of itself with each heartbeat."""
+    """What a node says of itself on each PING and PONG."""
 
     joined: bool
     draining: bool
@@ -21,10 +21,6 @@ class Status(NamedTuple):
     primaries: int
     backups: int
     unprotected: int
-
-
-class Heartbeat(NamedTuple):
-    status: Status
 
 
 class Rumour(NamedTuple):
@@ -345,8 +341,7 @@ class OfferOk(NamedTuple):
 
 
 Message = (
-    Heartbeat
-    | Ping
+    Ping
     | Pong
     | PingRequest
     | Relayed

@@ -107,17 +107,24 @@ class Swim:
             if self._probe is not None and self._probe.life == life:
                 self._probe = None
 
-    def begin_life(self, life: Life) -> None:
-        """This node goes on under another life; nothing has been said about it yet."""
+    def begin_life(self, life: Life, now: float) -> None:
+        """This node goes on under another life, with new links: everybody's silence counts from here."""
+        self._wake(now)
         self._gossip.forget(self.life)
         self.life = life
         self._refutation = 0
         self._probe = None
         self._asked.clear()
         self._errands = Errands()
+        for other, member in self._members.items():
+            self._sign_of_life(other, member, now)
 
     def is_suspected(self, life: Life) -> bool:
         return life in self._suspected
+
+    def silent(self) -> list[Life]:
+        """Those that were declared silent, and are still members."""
+        return [life for life, suspicion in self._suspected.items() if suspicion.has_fired]
 
     # --- verbs --------------------------------------------------------------------------------------
 

@@ -40,7 +40,6 @@ votes = st.builds(m.Vote, lives, names, seconds, st.booleans())
 acquaintances = st.builds(m.Acquaintance, lives, texts)
 
 FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
-    m.Heartbeat: (statuses,),
     m.Ping: (uints, statuses, rumours),
     m.Pong: (uints, statuses, rumours),
     m.PingRequest: (uints, lives),

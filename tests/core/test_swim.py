@@ -391,7 +391,7 @@ def test_to_a_stale_accusation_a_node_repeats_its_refutation():
 
 def test_an_accusation_of_an_earlier_life_is_none_of_this_ones_business():
     swim = made(NODE2, NODE3)
-    swim.begin_life(Life("node1", 11))
+    swim.begin_life(Life("node1", 11), START)
     ((_, pong),) = sent(told(swim, NODE2, ping(accused(ME, NODE3)), START), m.Pong)
     assert pong.rumours == ()
     ((_, pong),) = sent(told(swim, NODE2, ping(accused(Life("node1", 11), NODE3)), START), m.Pong)
