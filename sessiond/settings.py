@@ -98,8 +98,11 @@ class Settings:
     ack_timeout_s: float = 0.3
     """A backup that has not acked for so long is joined by another one and released. Far below `silence_timeout_s`."""
 
-    heartbeat_interval_s: float = 0.25
-    """How often a member is probed. `silence_timeout_s` should be at least four of these."""
+    probe_interval_s: float = 0.25
+    """One member is probed in each. Shorter finds a silence sooner; `silence_timeout_s` should be eight of these."""
+
+    probe_timeout_s: float = 0.1
+    """A probe unanswered for so long goes through others. Above a busy node's loop lag, below half `probe_interval_s`."""
 
     silence_timeout_s: float = 2.0
     """A member that sends nothing for so long is dead. Longer than any pause of a healthy process."""
@@ -195,9 +198,10 @@ MAY_BE_ZERO = frozenset(
 )
 
 RELATIONS = (
-    ("silence_timeout_s", 4, "heartbeat_interval_s", "one lost heartbeat must not look like a death"),
+    ("silence_timeout_s", 4, "probe_interval_s", "one lost probe must not look like a death"),
+    ("probe_interval_s", 2, "probe_timeout_s", "relays must answer within the period"),
     ("silence_timeout_s", 2, "lease_s", "who is taken for dead must hold no lease any more"),
-    ("lease_s", 2, "heartbeat_interval_s", "a node must not take its own pauses for standstills"),
+    ("lease_s", 2, "probe_interval_s", "a node must not take its own pauses for standstills"),
     ("silence_timeout_s", 2, "ack_timeout_s", "a slow backup is replaced before it counts as dead"),
     ("tombstone_ttl_s", 2, "silence_timeout_s", "a session that ended must not come back"),
     ("tombstone_ttl_s", 1, "rotate_grace_s", "a token that was rotated out must not come back"),

@@ -8,7 +8,6 @@ buried. Of two that meet directly, the one that has not joined yet is the newcom
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from sessiond.core import messages as m
 from sessiond.core.effects import Admission, JoinRefusedForGood
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.options import PROBE_WAIT_S
@@ -62,7 +61,7 @@ class AdmissionDesk:
             waiting = self._pending.get(life.name)
             if waiting is None:
                 waiting = self._pending[life.name] = _Pending(identity, now + PROBE_WAIT_S)
-                self._machine.send((holder.life,), m.Ping(number))
+                self._machine.probing.ask((holder.life,))
             if waiting.identity.boot_id == identity.boot_id:
                 waiting.numbers.append(number)
             else:

@@ -252,27 +252,29 @@ _alias = _optional(_pair(_key, _seconds))
 _lives_of = _many(_life)
 _entry = _pair(_key, _location)
 _status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
+_rumours = _many(_record(m.Rumour, _life, _uint, _lives_of))
 _held = _record(m.Held, _text, _term, _uint, _lives_of, _stamp)
 
 _VOTE = (_life, _node_name, _seconds, _bool)
 
 # The numbers are the protocol: never reuse one.
 _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
-    1: (m.Heartbeat, (_status,)),
-    2: (m.Ping, (_uint,)),
-    3: (m.Pong, (_uint,)),
+    2: (m.Ping, (_uint, _status, _rumours)),
+    3: (m.Pong, (_uint, _status, _rumours)),
     4: (m.Vote, _VOTE),
     5: (m.Leave, (_life,)),
     6: (m.Roll, (_many(_node_name), _many(_record(m.Vote, *_VOTE)))),
     7: (m.LeaseAsk, (_uint,)),
     8: (m.LeaseAnswer, (_uint, _uint)),
     9: (m.StandingAsk, ()),
-    15: (m.StandingAnswer, (_bool,)),
     10: (m.SnapshotRequest, (_uint,)),
     11: (
         m.Snapshot,
         (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of, _uint, _uint),
     ),
+    15: (m.StandingAnswer, (_bool,)),
+    16: (m.PingRequest, (_uint, _life)),
+    17: (m.Relayed, (_uint, _life, _bool)),
     12: (m.Locations, (_many(_entry),)),
     13: (m.Digest, (_optional(_group), _digests)),
     14: (m.Dir, (_bucket, _many(_entry), _bool)),

@@ -40,6 +40,7 @@ from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.options import Options
+from sessiond.core.probing import Probing
 from sessiond.core.rebalancing import Rebalancing
 from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
@@ -75,6 +76,7 @@ class Machine:
         self._deadline = now
         self._owing: dict[Life, None] = {}
         self._members_changed = False
+        self.probing = Probing(self)
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
         self.stall = StallGuard(self)
@@ -97,9 +99,10 @@ class Machine:
         self.drain = Draining(self)
         self.operations = Operations(self)
         self._handlers: dict[type, Callable[[Life, Any], object]] = {
-            m.Heartbeat: lambda life, msg: self.membership.heartbeat(life, msg.status, self.now),
-            m.Ping: lambda life, msg: self.send((life,), m.Pong(msg.number)),
-            m.Pong: lambda life, _: self.admission.pong(life),
+            m.Ping: self.probing.on_probe,
+            m.Pong: self.probing.on_probe,
+            m.PingRequest: self.probing.on_message,
+            m.Relayed: self.probing.on_message,
             m.Vote: lambda _, msg: self.membership.on_vote(msg, self.now),
             m.Roll: lambda _, msg: self.membership.on_roll(msg, self.now),
             m.Leave: lambda _, msg: self.membership.on_leave(msg.life),
@@ -154,7 +157,7 @@ class Machine:
         """A message came by the link to `peer`."""
         if not self._enter(now):
             self._receive_in_doubt(peer, message)
-        elif self.membership.heard(peer, now):  # else its next handshake tells it that it was buried
+        elif self.membership.heard(peer):  # else its next handshake tells it that it was buried
             self._handlers[type(message)](peer, message)
 
     def tick(self, now: float) -> None:
@@ -167,6 +170,7 @@ class Machine:
         parts = (
             self.lease,
             self.membership,
+            self.probing,
             self.admission,
             self.announcements,
             self.repair,
@@ -408,6 +412,7 @@ class Machine:
     def lease_gained(self) -> None:
         """This node may act again: answers that waited for it go out, and look-ups go on."""
         self.log("info", "lease.gained", members=self.membership.size)
+        self.probing.lease_gained()
         self.members_changed()
         for key in list(self.replication.waiting):
             copy = self.copies.get(key)
@@ -451,6 +456,7 @@ class Machine:
         self._owing.clear()
         self.emit(NewLife(life))
         self.lease.forget()
+        self.probing.begin_life()
         self.membership.forget_links(self.now)
         self.members_changed()
         self.stall.life_began()
@@ -605,6 +611,7 @@ class Machine:
         """What must hold after every verb; for tests."""
         self.copies.check_invariants()
         self.directory.check_invariants()
+        self.probing.check_invariants()
         for copy in self.copies.values():
             assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
             if copy.role is Role.PRIMARY:

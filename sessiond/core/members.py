@@ -18,7 +18,6 @@ class Member:
 
     life: Life
     address: str
-    heard_at: float
     identity: Identity | None = None
     """What it said in its handshake; None while it is known by hearsay only."""
 

@@ -1,6 +1,6 @@
 """Who is in the cluster: members, their lives, links, evidence of death and what it comes to.
 
-Every node keeps a link to every other one and sends a heartbeat on each. Evidence that a life has ended,
+Every node keeps a link to every other one, and probes some of them (`probing`). Evidence that a life has ended,
 strongest first: LEAVE; another life at the same name; a link that ended and could not be made again; silence
 for `silence_timeout_s`. Evidence is a vote (`ballots`); a voter refuses the accused from then on, and who was
 accused in error comes back with a higher incarnation. Votes of a quorum end the life, for good.
@@ -33,6 +33,10 @@ RIPE_FACTOR = 1.05
 """A vote counts after the time of a lease and this much more: clocks drift by a percent at most."""
 
 
+TIDY_INTERVAL_S = 1.0
+"""How often dead members are looked through for those shown long enough."""
+
+
 class Membership:
     """The members as this node sees them."""
 
@@ -46,7 +50,7 @@ class Membership:
         self._seeds = seeds
         self._own_addresses: set[str] = set()
         self._dialer = Dialer(machine.emit, machine.options.reconnect_backoff_max_s)
-        self._next_heartbeat = 0.0
+        self._next_tidy = 0.0
 
     # --- what others ask ----------------------------------------------------------------------------
 
@@ -161,20 +165,19 @@ class Membership:
     # --- time ---------------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:
-        self._next_heartbeat = now
         for seed in self._seeds:
             self._dialer.want(seed, now)
         self.joining.settle()
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> float | None:
         ripe_at = self.ballots.next_ripe(self.quorum, self._machine.now)
-        times = (self._next_heartbeat, self._dialer.next_deadline(), ripe_at)
-        return min(at for at in times if at is not None)
+        times = (self._dialer.next_deadline(), ripe_at)
+        return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: float) -> None:
-        if now >= self._next_heartbeat:
-            self._next_heartbeat = now + self._machine.options.heartbeat_interval_s
-            self._heartbeat(now)
+        if now >= self._next_tidy:
+            self._next_tidy = now + TIDY_INTERVAL_S
+            self._tidy(now)
         for life in self.ballots.lives():
             self._count(life, "a quorum has evidence")
         self._dialer.tick(now)
@@ -193,41 +196,35 @@ class Membership:
         """Only make links: all that a node does which stood still and asks whether it still counts."""
         self._dialer.tick(now)
 
-    def everybody_was_heard(self) -> None:
-        """This node stood still: the others' silence was its own."""
-        for member in self.members.values():
-            member.heard_at = self._machine.now
-
     def say_status(self) -> None:
         """Tell everybody at once that something about this node has changed."""
-        self._machine.send(self.linked(), m.Heartbeat(self._machine.status()))
+        self._machine.probing.ask(self.linked())
 
-    def _heartbeat(self, now: float) -> None:
-        self.say_status()
-        options = self._machine.options
+    def _tidy(self, now: float) -> None:
+        """Show no more who has been dead for long; a majority is one of them too, so there they stay."""
         for name, member in list(self.members.items()):
-            if not member.is_alive:
-                if now - (member.dead_at or now) > DEAD_SHOWN_S and not self._by_majority:
-                    del self.members[name]
-                    self._dialer.forget(member.address, unless=self._seeds)
-                    self._machine.members_changed()
-                continue
-            silent_s = now - member.heard_at
-            if silent_s > options.silence_timeout_s:
-                self.accuse(member.life, f"silent for {silent_s:.1f} s", certain=False)
-            elif (silent_s > options.silence_timeout_s / 2) != member.suspected:
-                member.suspected = not member.suspected
-                self._machine.log("info", "peer.suspected" if member.suspected else "peer.heard", peer=name)
+            shown_s = now - (member.dead_at or now)
+            if not member.is_alive and shown_s > DEAD_SHOWN_S and not self._by_majority:
+                del self.members[name]
+                self._dialer.forget(member.address, unless=self._seeds)
                 self._machine.members_changed()
+
+    def suspect(self, life: Life, *, suspected: bool) -> None:
+        """The failure detector has doubts about a life, or no longer."""
+        member = self.members.get(life.name)
+        if member is not None and member.life == life and member.suspected != suspected:
+            member.suspected = suspected
+            self._machine.log("info", "peer.suspected" if suspected else "peer.heard", peer=life.name)
+            self._machine.members_changed()
 
     # --- links --------------------------------------------------------------------------------------
 
-    def heard(self, life: Life, now: float) -> bool:
+    def heard(self, life: Life) -> bool:
         """Note a sign of life; False if this life is refused, because it is over."""
         member = self.members.get(life.name)
         if member is None or member.life != life or not member.is_alive:
             return False
-        member.heard_at = now
+        self._machine.probing.heard(life)
         return True
 
     def link_opened(self, identity: Identity, now: float) -> None:
@@ -238,14 +235,14 @@ class Membership:
         member.address = identity.cluster
         member.linked = True
         member.hung_up = False
-        member.heard_at = now
         self._dialer.reached(identity.cluster)
         self.joining.seed_answered(identity.cluster)
         if self._by_majority:
             self._machine.send(
                 (identity.life,), m.Roll(tuple(sorted(self.joining.names)), self._all_votes(now))
             )
-        self._machine.send((identity.life,), m.Heartbeat(self._machine.status()))
+        self._machine.probing.heard(identity.life)
+        self._machine.probing.ask((identity.life,))
         self._machine.members_changed()
         self.joining.settle()
 
@@ -306,7 +303,6 @@ class Membership:
         self._dialer.start_over(now)
         for member in self.members.values():
             member.linked = False
-            member.heard_at = now
             if member.is_alive:
                 self._dialer.want(member.address, now)
 
@@ -329,7 +325,7 @@ class Membership:
         for member in self.members.values():
             if member.dead_at is not None and not member.left:
                 member.dead_at, member.accused, member.suspected = None, False, False
-                member.heard_at = self._machine.now
+                self._machine.probing.watch(member.life)
                 self._dead_through[member.life.name] = member.life.incarnation - 1
 
     # --- lives and deaths ---------------------------------------------------------------------------
@@ -343,7 +339,9 @@ class Membership:
             return
         self.joining.names.add(life.name)
         accused = self.ballots.has_cast(life, self._machine.life.name)
-        self.members[life.name] = Member(life, address, heard_at=now, accused=accused)
+        self.members[life.name] = Member(life, address, accused=accused)
+        if not accused:
+            self._machine.probing.watch(life)
         self._dialer.want(address, now)
         if member is not None and member.dead_at is None:
             self._ended(member, "it came back in another life", certain=True)
@@ -360,6 +358,7 @@ class Membership:
             return
         vote = CastVote(life, machine.life.name, machine.now, certain)
         self.ballots.cast(vote)
+        machine.probing.forget(life)
         member = self.members.get(life.name)
         if member is not None and member.life == life:
             member.accused = True
@@ -424,6 +423,7 @@ class Membership:
         if not member.accused:
             machine.emit(DropLink(member.life, why))
         member.linked = False
+        machine.probing.forget(member.life)
         machine.lease.life_ended(member.life)
         machine.log(
             "info" if member.left else "warning",
@@ -444,7 +444,8 @@ class Membership:
 
     # --- joining ------------------------------------------------------------------------------------
 
-    def heartbeat(self, life: Life, status: m.Status, now: float) -> None:
+    def status_told(self, life: Life, status: m.Status, now: float) -> None:
+        """What a member says of itself."""
         member = self.members.get(life.name)
         if member is None or member.life != life or member.status == status:
             return

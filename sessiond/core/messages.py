@@ -13,7 +13,7 @@ from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
 
 
 class Status(NamedTuple):
-    """What a node says of itself with each heartbeat."""
+    """What a node says of itself on each PING and PONG."""
 
     joined: bool
     draining: bool
@@ -23,18 +23,44 @@ class Status(NamedTuple):
     unprotected: int
 
 
-class Heartbeat(NamedTuple):
-    status: Status
+class Rumour(NamedTuple):
+    """Gossip about a life: `accusers` cannot reach it; none: it is alive, and refutes what is said with less.
+
+    `number` is the accused's refutation number. Only the accused raises it, and only within one life.
+    """
+
+    life: Life
+    number: int
+    accusers: tuple[Life, ...]
 
 
 class Ping(NamedTuple):
     """Asks for a `Pong` with the same number: is this very process alive?"""
 
     number: int
+    status: Status
+    rumours: tuple[Rumour, ...]
 
 
 class Pong(NamedTuple):
     number: int
+    status: Status
+    rumours: tuple[Rumour, ...]
+
+
+class PingRequest(NamedTuple):
+    """Ping `life` for me, and tell me with this number what came of it."""
+
+    number: int
+    life: Life
+
+
+class Relayed(NamedTuple):
+    """Answers a `PingRequest`. Not `answered`: the relay is well, and has not heard from `life` in time."""
+
+    number: int
+    life: Life
+    answered: bool
 
 
 class Vote(NamedTuple):
@@ -347,9 +373,10 @@ class OfferOk(NamedTuple):
 
 
 Message = (
-    Heartbeat
-    | Ping
+    Ping
     | Pong
+    | PingRequest
+    | Relayed
     | Vote
     | Leave
     | Roll

@@ -53,7 +53,8 @@ class Options:
     location: str = "broadcast"
     ack: str = "sync"
     ack_timeout_s: float = 0.3
-    heartbeat_interval_s: float = 0.25
+    probe_interval_s: float = 0.25
+    probe_timeout_s: float = 0.1
     silence_timeout_s: float = 2.0
     reconnect_backoff_max_s: float = 1.0
     reprotect_delay_s: float = 1.0

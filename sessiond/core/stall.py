@@ -86,7 +86,6 @@ class StallGuard:
     def _settle(self) -> None:
         if self.is_active and not self._asked:
             self._machine.log("info", "node.goes_on", after="a standstill")
-            self._machine.membership.everybody_was_heard()
             self._release(of_links=True)
 
     def rejoin(self, why: str) -> None:

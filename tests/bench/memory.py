@@ -47,7 +47,7 @@ def _meet(machine: Machine, peer: Life) -> None:
     identity = Identity(peer, bytes(16), "bench", "h:1", f"{peer.name}:2", "h:3", "")
     machine.link_opened(identity, None, 0.0)
     status = m.Status(True, False, False, 0, 0, 0)
-    machine.receive(peer, m.Heartbeat(status), 0.0)
+    machine.receive(peer, m.Ping(1, status, ()), 0.0)
     machine.take_effects()
 
 

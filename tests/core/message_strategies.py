@@ -38,14 +38,16 @@ copies = st.builds(
     st.none() | st.tuples(keys, seconds),
 )
 statuses = st.builds(m.Status, st.booleans(), st.booleans(), st.booleans(), uints, uints, uints)
+rumours = st.lists(st.builds(m.Rumour, lives, uints, life_lists), max_size=3).map(tuple)
 held = st.builds(m.Held, st.sampled_from("PBQ"), terms, uints, life_lists, stamps)
 votes = st.builds(m.Vote, lives, names, seconds, st.booleans())
 acquaintances = st.builds(m.Acquaintance, lives, texts)
 
 FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
-    m.Heartbeat: (statuses,),
-    m.Ping: (uints,),
-    m.Pong: (uints,),
+    m.Ping: (uints, statuses, rumours),
+    m.Pong: (uints, statuses, rumours),
+    m.PingRequest: (uints, lives),
+    m.Relayed: (uints, lives, st.booleans()),
     m.Vote: (lives, names, seconds, st.booleans()),
     m.Leave: (lives,),
     m.Roll: (st.lists(names, max_size=3).map(tuple), st.lists(votes, max_size=3).map(tuple)),

@@ -5,7 +5,7 @@ import pytest
 from sessiond.backend import Whereabouts
 from sessiond.core.copies import Role
 from sessiond.core.effects import MembersChanged, Resolve, Send
-from sessiond.core.messages import Ack, Heartbeat
+from sessiond.core.messages import Ack, Ping
 from sessiond.core.options import DIGEST_INTERVAL_S
 from tests.core.world import KEY, World
 
@@ -45,7 +45,7 @@ def test_effects_are_taken_once_and_acks_come_last(world):
     assert machine.take_effects() == []
     (patch,) = [effect.message for effect in sent if isinstance(effect, Send)]
     other = world.machine(backup)
-    other.receive(machine.life, Heartbeat(machine.status()), world.now)
+    other.receive(machine.life, Ping(1, machine.status(), ()), world.now)
     other.receive(machine.life, patch, world.now)
     effects = [effect for effect in other.take_effects() if not isinstance(effect, MembersChanged)]
     assert isinstance(effects[-1], Send)
@@ -66,14 +66,14 @@ def test_many_writes_of_one_turn_are_acked_once(world):
     assert len([effect for effect in machine.take_effects() if isinstance(effect, Resolve)]) == 10
 
 
-def test_a_machine_that_rests_asks_for_no_more_than_its_heartbeats_and_comparisons(world):
+def test_a_machine_that_rests_asks_for_no_more_than_its_probes_and_comparisons(world):
     world.run(20.0)
     machine = world.machine("node1")
     ticks = []
     tick = machine.tick
     machine.tick = lambda now: (ticks.append(now), tick(now))
     world.run(10.0)
-    assert len(ticks) <= 10.0 / world.options.heartbeat_interval_s + 10.0 / DIGEST_INTERVAL_S + 5
+    assert len(ticks) <= 2 * 10.0 / world.options.probe_interval_s + 10.0 / DIGEST_INTERVAL_S + 5
     assert machine.reprotection.backlog == 0
     assert machine.lookup.is_idle
     assert not machine.replication.waiting

@@ -171,7 +171,7 @@ def test_both_sides_of_a_partition_serve_and_one_session_is_left_after_it(world)
     backup = next(name for name, role in world.where().items() if role == "B")
     others = " ".join(sorted(set(world.processes) - {"node1"}))
     world.part("node1", others)
-    world.run(SILENCE_S + 1.0)
+    world.run(SILENCE_S + 3.5)  # nobody confirms the doubts of a node that is cut off alone
     assert world.commit("node1", left=b"1", n=b"left").protected is False
     world.open(backup).release()
     assert world.commit(backup, right=b"1", n=b"right").protected

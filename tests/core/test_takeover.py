@@ -234,7 +234,7 @@ def test_sessions_of_a_dead_primary_are_taken_over_at_a_bounded_rate_the_last_us
         world.read("node1", key=key)
         world.commit("node1", key, n=b"2")
     world.kill("node1")
-    world.run(0.7)
+    world.run(0.85)
     taken = {key for key in keys if world.where(key) == {"node2": "P"}}
     assert set(hot) <= taken
     assert len(taken) < 40

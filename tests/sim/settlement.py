@@ -62,9 +62,7 @@ class Settlement:
             return f"{session} has a backup that lags"
         everybody = self._simulation.plan.options.location == "broadcast"
         known = [
-            (p.name, p.machine.directory.get(key))
-            for p in processes
-            if everybody or key in p.machine.copies
+            (p.name, p.machine.directory.get(key)) for p in processes if everybody or key in p.machine.copies
         ]
         if any(location != primary.location for _, location in known):
             return f"directories differ about {session}: {known}"

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from sessiond.core.messages import CopyData, Heartbeat, Touch
+from sessiond.core.messages import CopyData, Ping, Pong, Touch
 from sessiond.core.types import Attribute, Life, Location, Stamp, Term
 
-UNTOLD = (Heartbeat, Touch)
+UNTOLD = (Ping, Pong, Touch)
 """Messages that say nothing new nearly always."""
 
 INCARNATIONS_FROM = 1_000_000_000
