@@ -1,5 +1,6 @@
 """Another node as this one sees it: its newest life, whether there is a link, what is known of its end."""
 
+import math
 from dataclasses import dataclass
 
 from sessiond.contract.cluster_view import MemberState, MemberView
@@ -20,6 +21,9 @@ class Member:
     address: str
     identity: Identity | None = None
     """What it said in its handshake; None while it is known by hearsay only."""
+
+    heard_at: float = -math.inf
+    """When the last message came from it."""
 
     linked: bool = False
     hung_up: bool = False

@@ -224,7 +224,10 @@ class Membership:
         member = self.members.get(life.name)
         if member is None or member.life != life or not member.is_alive:
             return False
-        self._machine.probing.heard(life)
+        now = self._machine.now
+        if now != member.heard_at:  # the frames of one turn come with one reading: the first says it all
+            member.heard_at = now
+            self._machine.probing.heard(life)
         return True
 
     def link_opened(self, identity: Identity, now: float) -> None:

@@ -45,8 +45,8 @@ class Probing:
         self._act()
 
     def heard(self, life: Life) -> None:
-        self._swim.heard(life, self._machine.now)
-        self._act()
+        if self._swim.heard(life, self._machine.now):
+            self._act()
 
     def on_probe(self, life: Life, message: m.Ping | m.Pong) -> None:
         self._machine.membership.status_told(life, message.status, self._machine.now)

@@ -128,12 +128,13 @@ class Swim:
 
     # --- verbs --------------------------------------------------------------------------------------
 
-    def heard(self, life: Life, now: float) -> None:
-        """Anything at all came from this life."""
+    def heard(self, life: Life, now: float) -> bool:
+        """Anything at all came from this life. Whether that is news, for which effects are to be taken."""
         self._wake(now)
         member = self._members.get(life)
         if member is not None:
             self._sign_of_life(life, member, now)
+        return bool(self._effects)
 
     def receive(self, life: Life, message: m.Ping | m.Pong | m.PingRequest | m.Relayed, now: float) -> None:
         """A message of the detector's own came from this life. Of a stranger nothing is believed or answered."""
