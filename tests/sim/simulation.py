@@ -163,6 +163,9 @@ class Simulation:
 
     def _heal(self) -> None:
         self.network.heal()
+        self.boot_missing()
+
+    def boot_missing(self) -> None:
         for name in self.names:
             if name not in self.network.hosts:
                 self.boot(name)
