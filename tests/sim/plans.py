@@ -79,8 +79,5 @@ PLANS = {
         linearizable=True,
     ),
     "query": Plan(options=replace(FAST, location="query", copies=2)),
-    "query-partitions": Plan(
-        strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
-    ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }
