@@ -292,9 +292,17 @@ class Takeover:
             replication.merge(copy, offer.data, life)
 
     def on_offer_ok(self, offer_ok: m.OfferOk) -> None:
-        copy = self._machine.copies.get(offer_ok.key)
-        if copy is not None and copy.role is Role.QUARANTINED:
-            self._machine.drop_copy(copy.key)
+        machine = self._machine
+        copy = machine.copies.get(offer_ok.key)
+        if copy is None or copy.role is not Role.QUARANTINED:
+            return
+        location = machine.directory.get(copy.key)
+        if location is not None:
+            # Who backs this copy up must not wait for it: where nothing is broadcast nobody else tells them.
+            holders = {location.term.owner, *location.backups, machine.life}
+            misled = tuple(life for life in copy.backups if life not in holders)
+            machine.send(misled, m.Locations(((copy.key, location),)))
+        machine.drop_copy(copy.key)
 
     def reactivate(self, copy: Copy, epoch: int) -> None:
         """Nobody has an active copy, and this quarantined one is the best there is."""

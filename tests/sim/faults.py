@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SETTLES_WITHIN_S = 20.0
 """Longest window of a failure; far above what detection, rejoining and protecting anew take together."""
 
+BACK_AFTER_S = 8.0
+"""Under `majority` nodes that are gone come back after this, if that is what is waited for."""
+
 LOOK_INTERVAL_S = 0.05
 DRAINED_WITHIN_S = 20.0
 PAUSES = (0.2, 0.8, 1.6)
@@ -66,6 +69,8 @@ class Faults:
             if timeline.now - began > SETTLES_WITHIN_S:
                 raise Violation(f"not settled {SETTLES_WITHIN_S:.0f} s {after}: {why}")
             yield LOOK_INTERVAL_S
+            if self._waits_for_the_missing and timeline.now - began > BACK_AFTER_S:
+                self._simulation.boot_missing()
         self._tell(f"settled {timeline.now - began:.3f} s {after}")
 
     def _count(self, kind: str) -> None:
@@ -76,6 +81,12 @@ class Faults:
 
     def _victim(self) -> str:
         return self._rng.choice(sorted(self._network.hosts))
+
+    @property
+    def _waits_for_the_missing(self) -> bool:
+        """Under `majority` only who is missing may know better than a copy that is in doubt."""
+        is_whole = len(self._network.hosts) == self._simulation.plan.nodes
+        return self._simulation.plan.options.quorum == "majority" and not is_whole
 
     @property
     def _may_spare_one(self) -> bool:

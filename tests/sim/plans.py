@@ -1,6 +1,7 @@
 """What the seeds are run with: one table of plans. A seed without a plan's name takes its turn through them."""
 
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from sessiond.core.options import Options
 
@@ -30,7 +31,8 @@ class Plan:
     """Names of faults, drawn evenly; the next one comes when the last one's window has closed."""
 
     weather_s: float = 1.0
-    """Mean seconds between broken, half-open and stalled links, which no promise may depend on."""
+    """Mean seconds between broken, half-open and stalled links, which no promise may depend on; infinite: none, and
+    estimates must be kept."""
 
     strict: bool = True
     """Whether every answer must be right; if not, what the cluster comes to when it is healed."""
@@ -63,6 +65,9 @@ PLANS = {
     "usual-timers": Plan(
         options=Options(reprotect_delay_s=0.5, request_wait_s=4.0, touch_interval_s=1.0), weather_s=3.0
     ),
+    "calm": Plan(
+        weather_s=inf, faults=("crash", "restart"), sessions=12, options=Options(reprotect_delay_s=0.3)
+    ),
     "two-backups": Plan(options=replace(FAST, copies=2)),
     "storm": Plan(weather_s=0.15, faults=("reset", "crash", "restart")),
     "endings": Plan(ending=0.15, options=replace(FAST, idle_timeout_s=1.2), pause_s=1.0, haste=0.8),
@@ -74,8 +79,5 @@ PLANS = {
         linearizable=True,
     ),
     "query": Plan(options=replace(FAST, location="query", copies=2)),
-    "query-partitions": Plan(
-        strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
-    ),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
 }

@@ -75,6 +75,7 @@ class Process:
         *,
         after_turn: Callable[["Process"], None],
         name_of: Callable[[bytes], str],
+        on_log: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self.name = name
         self.address = name
@@ -96,6 +97,7 @@ class Process:
         self.refused_for_good: Refusal | None = None
         self._after_turn = after_turn
         self._name_of = name_of
+        self._on_log = on_log
         self._is_busy = False
         self._inbox: dict[object, deque[tuple[Turn, tuple[Any, ...]]]] = {}
         self._outgoing: list[End] = []
@@ -294,6 +296,7 @@ class Process:
             case Log(_, event, fields):
                 self.book.count(event)
                 self._tell(f"{event} {self._told(fields)}")
+                self._on_log(event, fields)
             case Dial(address):
                 if address not in self.dials:
                     self.dials[address] = handshakes.Dial(self, address)

@@ -108,6 +108,7 @@ class Visit:
         self._process: Process | None = None
         self._checkout: Checkout | None = None
         self._values: dict[str, int] = {}
+        self._version = 0
         self._changes: dict[str, int] = {}
         self._timeline.after(self._network.delay(), self._connect)
 
@@ -160,6 +161,7 @@ class Visit:
             return
         self._checkout = outcome
         self._values = {name: int(outcome.read(name) or b"0") for name in outcome.names()}
+        self._version = outcome.version
         session = self._simulation.sessions.get(self.request.key)
         if session is None:
             raise Violation("a session that nobody made is served: an adopted id")
@@ -182,9 +184,8 @@ class Visit:
         if request.deed is Deed.WRITE:
             self._changes = {request.attribute: request.number, request.attribute + TWIN: request.number}
         elif request.deed is Deed.COUNT:
-            self._values = {name: int(checkout.read(name) or b"0") for name in checkout.names()}
             self._changes = {COUNTER: self._values.get(COUNTER, 0) + 1}
-            if_version = checkout.version
+            if_version = self._version
         elif process.machine.is_settled(request.key, _now):
             self._done(_now, Committed(process.machine.copies[request.key].version, protected=True))
             return

@@ -82,7 +82,8 @@ class Settlement:
             "repairs": len(replication.repairing),
             "grants": len(machine.takeover.granting),
             "lookups": 0 if lookup.is_idle else 1,
-            "upkeep": machine.upkeep.backlog,
+            "sessions to mend": machine.reprotection.backlog,
+            "sessions to move": machine.rebalancing.backlog,
             "unacked frames": sum(ledger.under_way for ledger in machine.ledgers.values()),
             "unprotected": machine.unprotected,
         }

@@ -1,5 +1,6 @@
 """One seed's world: real cores on a simulated network, with balancers, users, faults, and those who watch."""
 
+from math import isfinite
 from random import Random
 from typing import Any
 
@@ -71,7 +72,13 @@ class Simulation:
         now = clock.read(self.timeline.now)
         machine = Machine(identity, self.plan.options, tuple(self.names), Random(rng.getrandbits(64)), now)
         process = Process(
-            name, self.network, machine, clock, after_turn=self.watch.after_turn, name_of=self.name_of
+            name,
+            self.network,
+            machine,
+            clock,
+            after_turn=self.watch.after_turn,
+            name_of=self.name_of,
+            on_log=self.watch.logged,
         )
         process.start()
 
@@ -136,7 +143,8 @@ class Simulation:
         for _ in range(self.plan.sessions):
             self.new_session()
         timeline.tell(self.faults.story())
-        timeline.tell(self.faults.weather())
+        if isfinite(self.plan.weather_s):
+            timeline.tell(self.faults.weather())
         self._run_while(lambda: not self.is_over, self.plan.lasts_s * 4)
         self.finish()
 
@@ -163,6 +171,9 @@ class Simulation:
 
     def _heal(self) -> None:
         self.network.heal()
+        self.boot_missing()
+
+    def boot_missing(self) -> None:
         for name in self.names:
             if name not in self.network.hosts:
                 self.boot(name)

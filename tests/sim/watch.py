@@ -4,7 +4,8 @@ Nobody is primary twice in a term; a copy's term never falls, nor its version wi
 write; an answer is released only when the backups hold what it says.
 """
 
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from sessiond.backend import Committed
 from sessiond.core.copies import Copy, Role
@@ -79,6 +80,15 @@ class Watch:
                 written = self._written.setdefault((key, attribute, stamp), value)
                 if written != value:
                     raise Violation(f"{attribute} of {name} was written twice with {stamp}")
+
+    def logged(self, event: str, fields: dict[str, Any]) -> None:
+        """Protecting anew ends within its estimate, as long as nothing else breaks meanwhile."""
+        if event != "reprotection.ended" or fields["estimate_s"] is None:
+            return
+        is_kept = fields["seconds"] <= fields["estimate_s"]
+        self._simulation.book.count("estimate.kept" if is_kept else "estimate.missed")
+        if not is_kept and not isfinite(self._simulation.plan.weather_s):
+            raise Violation(f"protecting anew took {fields['seconds']} s, not {fields['estimate_s']} s")
 
     def resolved(self, process: "Process", key: bytes, verb: str, outcome: object) -> None:
         """An operation of the application is answered: is what it says on every backup of the list?"""

@@ -1,6 +1,7 @@
 """The planted bugs. `plan`: under which it shows; what finds it is the promise that it breaks, never a crash."""
 
 from sessiond.core.backing import Backing
+from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.lease import Lease
 from sessiond.core.lookup import LookupDesk
@@ -80,23 +81,23 @@ MUTANTS = (
         method=Replication.progress,
         right="protected=bool(followers)",
         wrong="protected=True",
-        plan="any",
+        plan="partitions",
         found_by="without a backup|was acked before|said to be gone",
-    ),
-    Mutant(
-        name="backups never hear of the last use",
-        rule="5",
-        method=Replication.flush_touches,
-        right="copy is not None and copy.role is Role.PRIMARY",
-        wrong="False",
-        plan="endings",
-        found_by="said to be gone; nobody ended it",
     ),
     Mutant(
         name="a session in use expires",
         rule="5",
-        method=Operations.check_out,
-        right="machine.replication.touch(copy)",
+        method=Expiry.deadline,
+        right="copy.accessed_at + options.idle_timeout_s",
+        wrong="copy.created_at + options.idle_timeout_s",
+        plan="endings",
+        found_by="said to be gone; nobody ended it",
+    ),
+    Mutant(
+        name="a successor counts from the last use that it heard of",
+        rule="5",
+        method=Takeover.grant,
+        right="copy.accessed_at = machine.now",
         wrong="pass",
         plan="endings",
         found_by="said to be gone; nobody ended it",
