@@ -74,6 +74,7 @@ class FakeNode:
         *,
         create: bool = False,
         if_version: int | None = None,
+        after: int = 0,
     ) -> Committed:
         if self.before_commit:
             await self.before_commit(key)
@@ -97,6 +98,9 @@ class FakeNode:
 
     async def invalidate(self, key: Key) -> None:
         self.store.pop(key, None)
+
+    def is_over(self, key: Key) -> bool:
+        return False
 
     def locate(self, key: Key) -> Whereabouts | None:
         stored = self.store.get(key)
