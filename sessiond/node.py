@@ -14,8 +14,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import fields, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -55,6 +56,11 @@ from sessiond.settings import Settings, cluster_secrets, validated
 
 BOOT_ID_BYTES = 16
 
+clock: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+)
+"""Where the system has one, a clock that goes on while the machine is suspended: a node that was away must notice."""
+
 OWN_FINDINGS = frozenset({RefusalCode.SELF, RefusalCode.REDUNDANT})
 """Refusals that say something about a dialed address, whichever side noticed."""
 
@@ -86,7 +92,7 @@ class Node:
         options = Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
         # Random only spreads load and names writes; what must not be guessed comes from `secrets`.
         rng = Random(secrets.randbits(64))  # noqa: S311
-        self._machine = Machine(identity, options, settings.join, rng, time.monotonic())
+        self._machine = Machine(identity, options, settings.join, rng, clock())
         limits = LinkLimits(
             queue_bytes_max=settings.link_queue_bytes_max, connect_timeout_s=settings.connect_timeout_s
         )
@@ -118,7 +124,7 @@ class Node:
             identity = replace(self._machine.identity, cluster=str(Address(host, port)))
             self._machine.identity = identity
         self._is_running = True
-        self._machine.start(time.monotonic())
+        self._machine.start(clock())
         self._act()
 
     def bound(self, *, http: str | None = None, api: str | None = None) -> None:
@@ -157,12 +163,12 @@ class Node:
 
         `for_good`: the process ends afterwards, and the drain cannot be aborted.
         """
-        self._machine.begin_drain(time.monotonic(), for_good=for_good)
+        self._machine.begin_drain(clock(), for_good=for_good)
         self._act()
 
     def abort_drain(self) -> bool:
         """Serve again; what was handed over stays where it is. False if the drain is for good."""
-        is_aborted = self._machine.abort_drain(time.monotonic())
+        is_aborted = self._machine.abort_drain(clock())
         if is_aborted:
             self._drained.clear()
         self._act()
@@ -180,7 +186,7 @@ class Node:
         after a crash. Calling it again, or without `start`, does nothing."""
         if not self._is_running:
             return
-        self._machine.leave(time.monotonic())
+        self._machine.leave(clock())
         self._act()
         self._is_running = False
         if self._timer is not None:
@@ -196,11 +202,11 @@ class Node:
 
     def try_open(self, key: Key) -> Checkout | None:
         """`open` without waiting: the session, if this node is its primary already."""
-        return self._machine.try_open(key, time.monotonic())
+        return self._machine.try_open(key, clock())
 
     async def open(self, key: Key, *, may_refer: bool = False) -> Checkout | Elsewhere | None:
         operation, future = self._operation()
-        self._machine.open(operation, key, time.monotonic(), may_refer=may_refer)
+        self._machine.open(operation, key, clock(), may_refer=may_refer)
         outcome: Checkout | Elsewhere | None = await self._outcome(future)
         return outcome
 
@@ -214,7 +220,7 @@ class Node:
         if_version: int | None = None,
     ) -> Committed:
         machine = self._machine
-        now = time.monotonic()
+        now = clock()
         if not changes and if_version is None and machine.is_settled(key, now):
             return Committed(machine.copies[key].version, protected=True)
         operation, future = self._operation()
@@ -227,12 +233,12 @@ class Node:
 
     async def invalidate(self, key: Key) -> None:
         operation, future = self._operation()
-        self._machine.invalidate(operation, key, time.monotonic())
+        self._machine.invalidate(operation, key, clock())
         await self._outcome(future)
 
     async def rotate(self, key: Key, successor: Key, if_version: int) -> None:
         operation, future = self._operation()
-        self._machine.rotate(operation, key, successor, if_version, time.monotonic())
+        self._machine.rotate(operation, key, successor, if_version, clock())
         await self._outcome(future)
 
     def is_over(self, key: Key) -> bool:
@@ -300,16 +306,16 @@ class Node:
         self._operations += 1
         future: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         self._admissions[self._operations] = future
-        self._machine.admit(self._operations, identity, time.monotonic())
+        self._machine.admit(self._operations, identity, clock())
         self._act()
         return await future
 
     def link_opened(self, link: Link) -> None:
-        self._machine.link_opened(link.peer, link.dialed, time.monotonic())
+        self._machine.link_opened(link.peer, link.dialed, clock())
         self._act()
 
     def frames_received(self, link: Link, frames: list[bytes]) -> None:
-        machine, life, now = self._machine, link.peer.life, time.monotonic()
+        machine, life, now = self._machine, link.peer.life, clock()
         try:
             for frame in frames:
                 machine.receive(life, decode(frame), now)
@@ -320,18 +326,18 @@ class Node:
 
     def link_closed(self, link: Link, reason: str) -> None:
         del reason  # the hub has logged it
-        self._machine.link_closed(link.peer.life, time.monotonic())
+        self._machine.link_closed(link.peer.life, clock())
         self._act()
 
     def link_refused(self, refusal: Refusal) -> None:
-        self._machine.refused(refusal, time.monotonic())
+        self._machine.refused(refusal, clock())
         self._act()
 
     def dial_failed(self, address: str, failure: DialFailure) -> None:
         refusal = failure.refusal
         if failure.refused_by_us and refusal is not None and refusal.code not in OWN_FINDINGS:
             refusal = None  # it is about the other side, which was told
-        self._machine.dial_failed(address, failure.kind.value, failure.detail, refusal, time.monotonic())
+        self._machine.dial_failed(address, failure.kind.value, failure.detail, refusal, clock())
         self._act()
 
     # --- effects ----------------------------------------------------------------------------------------
@@ -396,10 +402,10 @@ class Node:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        delay = max(0.0, deadline - time.monotonic())
+        delay = max(0.0, deadline - clock())
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._machine.tick(time.monotonic())
+        self._machine.tick(clock())
         self._act()
