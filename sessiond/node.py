@@ -88,6 +88,8 @@ class Node:
             cluster=settings.advertise_cluster or settings.cluster,
             api=settings.advertise_api or settings.api,
             zone=settings.zone,
+            quorum=settings.quorum,
+            location=settings.location,
         )
         options = Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
         # Random only spreads load and names writes; what must not be guessed comes from `secrets`.

@@ -3,6 +3,8 @@
 Two processes may claim one name: a restarted node whose old life is not known to be over, or a mistake. The
 holder is asked whether it lives; it answers, and the newcomer is refused for good; it does not, and it is
 buried. Of two that meet directly, the one that has not joined yet is the newcomer.
+
+Nor does a node get in whose settings differ where the whole cluster must have the same ones.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +18,10 @@ from sessiond.core.types import Life
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
     from sessiond.core.members import Member
+
+
+COMMON_SETTINGS = ("quorum", "location")
+"""What each node says of its settings and all nodes must agree on; named as the options of the command line."""
 
 
 @dataclass(slots=True)
@@ -55,6 +61,19 @@ class AdmissionDesk:
     def admit(self, number: int, identity: Identity, now: float) -> None:
         """Somebody has proven to belong to the cluster and says who it is; answered by an `Admission`."""
         life = identity.life
+        differing = self._settings_that_differ(identity)
+        if differing is not None:
+            self._machine.log(
+                "warning",
+                "join.settings_differ",
+                peer=life.name,
+                address=identity.cluster,
+                detail=differing.detail,
+            )
+            if not self._machine.membership.joined:
+                self._machine.emit(JoinRefusedForGood(differing, identity.cluster))
+            self._machine.emit(Admission(number, differing))
+            return
         holder = self._machine.membership.members.get(life.name)
         if self._is_another_process(holder, identity) and holder is not None:
             # Two processes with one name: the one that is here already is asked whether it lives.
@@ -106,6 +125,18 @@ class AdmissionDesk:
         if not self._machine.membership.joined:
             self._machine.emit(JoinRefusedForGood(refusal, identity.cluster))
         return refusal
+
+    def _settings_that_differ(self, identity: Identity) -> Refusal | None:
+        mine = self._machine.identity
+        for name in COMMON_SETTINGS:
+            here, there = getattr(mine, name), getattr(identity, name)
+            if here != there:
+                return Refusal(
+                    RefusalCode.SETTINGS,
+                    f"{mine.life.name} runs with --{name} {here}, {identity.life.name} with --{name} {there}: "
+                    f"start all nodes of a cluster with the same --{name}",
+                )
+        return None
 
     @staticmethod
     def _duplicate(name: str) -> Refusal:

@@ -11,7 +11,8 @@ class Identity:
     """What a node tells every other one when a link is made.
 
     `boot_id`: 16 random bytes of this process, so that two processes with one name, or a node that dials
-    itself, are told apart. Addresses are HOST:PORT as others reach them.
+    itself, are told apart. Addresses are HOST:PORT as others reach them. `quorum` and `location` are settings
+    that the nodes of a cluster must have in common: with different ones they would keep different promises.
     """
 
     life: Life
@@ -21,15 +22,18 @@ class Identity:
     cluster: str
     api: str
     zone: str
+    quorum: str = "any"
+    location: str = "broadcast"
 
 
 class RefusalCode(StrEnum):
-    """Why a handshake was refused. The first four are for good, as configured; the others pass."""
+    """Why a handshake was refused. The first five are for good, as configured; the others pass."""
 
     PROTOCOL = "protocol"
     CLUSTER_NAME = "cluster_name"
     SECRET = "secret"  # noqa: S105 - the name of a reason, not a secret
     DUPLICATE_NAME = "duplicate_name"
+    SETTINGS = "settings"
     SELF = "self"
     DEAD = "dead"
     REDUNDANT = "redundant"
@@ -40,7 +44,13 @@ class RefusalCode(StrEnum):
 
 
 FINAL_REFUSALS = frozenset(
-    {RefusalCode.PROTOCOL, RefusalCode.CLUSTER_NAME, RefusalCode.SECRET, RefusalCode.DUPLICATE_NAME}
+    {
+        RefusalCode.PROTOCOL,
+        RefusalCode.CLUSTER_NAME,
+        RefusalCode.SECRET,
+        RefusalCode.DUPLICATE_NAME,
+        RefusalCode.SETTINGS,
+    }
 )
 
 

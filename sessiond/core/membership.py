@@ -298,7 +298,8 @@ class Membership:
             machine.log(
                 "error", "join.refused", address=address, reason=refusal.code.value, detail=refusal.detail
             )
-            if not self.joined:
+            # Of two fresh nodes with different settings the dialed one waits: who is wrong will show.
+            if not self.joined and (address or refusal.code is not RefusalCode.SETTINGS):
                 machine.emit(JoinRefusedForGood(refusal, address))
 
     def forget_links(self, now: float) -> None:

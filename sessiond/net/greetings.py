@@ -218,6 +218,8 @@ def _read_introduction(fields: _Fields, cluster_name: str) -> Introduction:
             cluster=fields.text("cluster"),
             api=fields.text("api"),
             zone=fields.text("zone"),
+            quorum=fields.text("quorum"),
+            location=fields.text("location"),
         )
     )
 
@@ -244,7 +246,14 @@ _READERS: dict[str, Callable[[_Fields, str], Message]] = {
 
 def _identity_fields(identity: Identity) -> dict[str, Any]:
     name, incarnation = identity.life
-    texts = {"http": identity.http, "cluster": identity.cluster, "api": identity.api, "zone": identity.zone}
+    texts = {
+        "http": identity.http,
+        "cluster": identity.cluster,
+        "api": identity.api,
+        "zone": identity.zone,
+        "quorum": identity.quorum,
+        "location": identity.location,
+    }
     for field, value in texts.items():
         _own_text(field, value)
     return {"name": name, "incarnation": incarnation, "boot_id": identity.boot_id, **texts}

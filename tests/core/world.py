@@ -78,6 +78,8 @@ class World:
             f"{label}:7101",
             f"{label}:91",
             self.zones.get(label, ""),
+            self.options.quorum,
+            self.options.location,
         )
         machine = Machine(
             identity, self.options, tuple(f"{s}:7101" for s in seeds), Random(self.rng.random()), self.now
