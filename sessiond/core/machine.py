@@ -595,7 +595,7 @@ class Machine:
     @property
     def unprotected(self) -> int:
         """Sessions here with fewer backups in step than configured, and those to be taken over from the dead."""
-        return len(self.replication.unprotected) + len(self.reprotection.orphans)
+        return self.reprotection.unprotected
 
     def cluster_view(self) -> ClusterView:
         return views.cluster_view(self)
