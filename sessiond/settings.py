@@ -123,7 +123,7 @@ class Settings:
     """Times a second at most that this node asks every other one for a session. Requests beyond it wait, and get a 503
     after `request_wait_s`. With ``location = "query"`` above the rate of requests that come to a wrong node."""
 
-    rebalance_rate_max: int = 1000
+    rebalance_rate_max: int = 500
     """Backups moved per second at most to a node that joined. Below `reprotect_rate_max`: this is never urgent."""
 
     rebalance_after_s: float = 10.0

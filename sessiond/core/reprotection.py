@@ -6,10 +6,9 @@ queue at the pace that is really reached, times `MARGIN`, and then time for the 
 `replication`'s business, who takes over `takeover`'s; what somebody waits for is done first and elsewhere
 (`Machine.life_ended`).
 
-The pace exists for the healthy users, whose requests run in the same loop. So the queue is worked off in
-steps of a few sessions. The pace is cut when a step comes late, which means that the loop has more to do than it can,
-and grows again slowly, towards `reprotect_rate_max`: it settles where few steps are late. A step is skipped while too
-many copies are under way, so that a receiver that is busy slows those who send to it.
+The pace exists for the healthy users, whose requests run in the same loop (`pace`): the queue is worked off in
+steps of a few sessions. A step is skipped while too many copies are under way, so that a receiver that is busy slows
+those who send to it.
 """
 
 import math
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from sessiond.core.aftermath import Finds, Sweep
 from sessiond.core.copies import Copy, Role
 from sessiond.core.options import UPKEEP_INTERVAL_S
+from sessiond.core.pace import Pace
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
@@ -37,15 +37,9 @@ PACE_CUT = 0.7
 PACE_MIN = 500.0
 """Sessions per second however busy the node is: a second death must not find everything undone."""
 
-PACE_GROWTH = 1.02
-"""Per step that was in time: twice the pace in a fifth of a second."""
-
 PACE_AT_FIRST = 0.15
 """Of `reprotect_rate_max`: how much the loop can bear shows only when it begins, and the users of the dead node are
 just being taken over. So the first estimate is a cautious one: it holds at the least pace, too."""
-
-MADE_UP_FOR_S = 0.1
-"""A step that came so late does at most what the least pace asks for in this time."""
 
 UNDER_WAY_MAX = 200
 """Copies sent and not acked on one link, beyond which the queue waits: some 40 ms of a busy receiver's work."""
@@ -70,10 +64,9 @@ class Reprotection:
         """What is being gone through, with what is to be done when that ends."""
 
         self._next_at = machine.now
-        self._pace_min = min(PACE_MIN, float(machine.options.reprotect_rate_max))
-        self._pace = float(machine.options.reprotect_rate_max)
-        self._reached = self._pace
-        self._due = 0.0
+        rate_max = float(machine.options.reprotect_rate_max)
+        self._pace = Pace(most=rate_max, least=PACE_MIN, step_s=STEP_S, late_s=LATE_S, cut=PACE_CUT)
+        self._reached = self._pace.rate
         self.orphans: set[Key] = set()
         """Sessions of a dead primary that this node is the one to take over."""
 
@@ -101,7 +94,7 @@ class Reprotection:
         if not machine.membership.backup_candidates():
             return math.inf
         wait_s = max((at - machine.now for at, _ in self._later), default=0.0)
-        pace = max(1.0, min(self._pace, self._reached))
+        pace = max(1.0, min(self._pace.rate, self._reached))
         settle_s = 2 * machine.options.ack_timeout_s + 2 * UPKEEP_INTERVAL_S  # one slow newcomer is replaced
         most = self.backlog + sum(sweep.unseen for sweep, _ in self._sweeps)
         return max(0.0, wait_s) + MARGIN * most / pace + settle_s
@@ -181,10 +174,8 @@ class Reprotection:
             return
         if self._began_at is None:
             self._began_at = machine.now
-            self._pace = self._reached = max(
-                self._pace_min, PACE_AT_FIRST * machine.options.reprotect_rate_max
-            )
-            self._due = 0.0
+            self._pace.begin(PACE_AT_FIRST * self._pace.most)
+            self._reached = self._pace.rate
         self._sessions = self.unprotected
         self._estimate_s = self.seconds_left
         machine.log(
@@ -216,25 +207,18 @@ class Reprotection:
             self._end(self._began_at)
 
     def _step(self, late_s: float) -> None:
-        rate_max = float(self._machine.options.reprotect_rate_max)
-        if late_s > LATE_S:
-            self._pace = max(self._pace_min, self._pace * PACE_CUT)
-        else:
-            self._pace = min(rate_max, self._pace * PACE_GROWTH)
-        elapsed_s = STEP_S + late_s
-        # What a late step missed is not made up for beyond the least pace: it would be the burst that the pace prevents.
-        least = self._pace_min * min(elapsed_s, MADE_UP_FOR_S)
-        self._due = min(self._due + max(self._pace * STEP_S, least), max(1.0, self._pace * 2 * STEP_S, least))
+        allowed = self._pace.step(late_s)
         done = 0
         if all(ledger.under_way <= UNDER_WAY_MAX for ledger in self._machine.ledgers.values()):
-            done = min(int(self._due), len(self._queue))
-            self._due -= done
+            done = min(allowed, len(self._queue))
+            self._pace.did(done)
             self._mend(done)
         if self._queue:  # the last step says nothing of what could have been done
+            elapsed_s = STEP_S + late_s
             weight = min(1.0, elapsed_s / MEASURED_OVER_S)
             self._reached += weight * (done / elapsed_s - self._reached)
         else:
-            self._reached = self._pace
+            self._reached = self._pace.rate
 
     def _mend(self, most: int) -> None:
         machine = self._machine

@@ -6,7 +6,8 @@ import pytest
 
 from sessiond.core import messages as m
 from sessiond.core.options import Options
-from sessiond.core.reprotection import MADE_UP_FOR_S, MARGIN, PACE_CUT, PACE_MIN, STEP_S
+from sessiond.core.pace import MADE_UP_FOR_S
+from sessiond.core.reprotection import MARGIN, PACE_CUT, PACE_MIN, STEP_S
 from tests.core.world import World
 
 SESSIONS = 120
@@ -145,12 +146,12 @@ def test_a_loop_that_lags_slows_it_down_and_the_estimate_says_so():
     machine = world.machine("node1")
     for key in keys():
         machine.reprotection.look_after(key)
-    pace = machine.reprotection._pace
+    pace = machine.reprotection._pace.rate
     machine.tick(world.now)
     world.now += 0.3
     machine.tick(world.now)
-    assert machine.reprotection._pace == pace * PACE_CUT
-    burst = machine.reprotection._pace_min * MADE_UP_FOR_S
+    assert machine.reprotection._pace.rate == pace * PACE_CUT
+    burst = machine.reprotection._pace.least * MADE_UP_FOR_S
     assert 0 < SESSIONS - machine.reprotection.backlog <= burst + 1000 * 2 * STEP_S  # hardly a burst
 
 
