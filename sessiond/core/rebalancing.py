@@ -6,7 +6,7 @@ no churn; a change of the members ends the run, and the next one starts from wha
 releases after (`replication.move`), so it never costs a copy. The primaries stay where their users are.
 
 It is never urgent. So its pace (`pace`) starts low, halves at the least sign of a loop that has other things to do,
-and knows no least worth speaking of; and it waits for those who are to take what it has sent already.
+down to next to nothing; and it waits for those who are to take what it has sent already.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ LATE_S = 0.0015
 PACE_CUT = 0.5
 """What a late step leaves of the pace."""
 
-PACE_MIN = 20.0
+PACE_MIN = 100.0
 """Moves per second however busy the node is: even so it comes to an end."""
 
 PACE_AT_FIRST = 0.2
