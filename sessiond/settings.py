@@ -172,7 +172,8 @@ class Settings:
     """Largest encoded session; a commit beyond it is refused."""
 
     memory_bytes_max: int = 1_073_741_824
-    """Encoded bytes of all copies on this node; beyond it new data is refused, nothing is evicted."""
+    """Memory of all copies on this node, 1,000 bytes a session and 190 an attribute included; beyond it new data is
+    refused, nothing is evicted. Well below the machine's memory: the application and the directory need theirs."""
 
     link_queue_bytes_max: int = 67_108_864
     """Bytes queued for one member; beyond it the link is closed and its state sent again when it is back."""
