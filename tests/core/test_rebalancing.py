@@ -66,10 +66,11 @@ def test_rebalancing_keeps_its_rate():
 
 
 def test_rebalancing_slows_down_when_the_loop_has_other_things_to_do():
-    world = world_with_sessions()
+    world = world_with_sessions(Options(rebalance_rate_max=1000, rebalance_after_s=5.0))
     world.boot("node4")
-    world.run(OPTIONS.rebalance_after_s + 0.1)
     machine = world.machine("node1")
+    while not machine.rebalancing.backlog:
+        world.run(0.01)
     pace = machine.rebalancing._pace.rate
     world.now = machine.rebalancing.next_deadline() + 2 * LATE_S
     machine.tick(world.now)
