@@ -123,7 +123,7 @@ class Settings:
     """Times a second at most that this node asks every other one for a session. Requests beyond it wait, and get a 503
     after `request_wait_s`. With ``location = "query"`` above the rate of requests that come to a wrong node."""
 
-    rebalance_rate_max: int = 1000
+    rebalance_rate_max: int = 500
     """Backups moved per second at most to a node that joined. Below `reprotect_rate_max`: this is never urgent."""
 
     rebalance_after_s: float = 10.0
@@ -172,7 +172,8 @@ class Settings:
     """Largest encoded session; a commit beyond it is refused."""
 
     memory_bytes_max: int = 1_073_741_824
-    """Encoded bytes of all copies on this node; beyond it new data is refused, nothing is evicted."""
+    """Memory of all copies on this node, 1,000 bytes a session and 190 an attribute included; beyond it new data is
+    refused, nothing is evicted. Well below the machine's memory: the application and the directory need theirs."""
 
     link_queue_bytes_max: int = 67_108_864
     """Bytes queued for one member; beyond it the link is closed and its state sent again when it is back."""

@@ -7,7 +7,7 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
 `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
-`announcements`, `snapshots`, `repair` and `confirming`.
+`announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +33,7 @@ from sessiond.core.directory import Directory
 from sessiond.core.draining import Draining
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
+from sessiond.core.forgetting import Forgetting
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.lease import Lease
@@ -85,6 +86,7 @@ class Machine:
         self.snapshots = Snapshots(self)
         self.repair = Repair(self)
         self.confirming = Confirming(self)
+        self.forgetting = Forgetting(self)
         self.candidates = Candidates(self)
         self.replication = Replication(self)
         self.backing = Backing(self)
@@ -130,7 +132,7 @@ class Machine:
             m.Forward: self.forwarding.on_forward,
             m.ForwardResult: lambda _, msg: self.forwarding.on_result(msg),
             m.Who: self.lookup.on_who,
-            m.Here: self.lookup.on_here,
+            m.Here: self._on_here,
             m.Claim: self.takeover.on_claim,
             m.Grant: self.takeover.on_grant,
             m.Refer: self.takeover.on_refer,
@@ -175,6 +177,7 @@ class Machine:
             self.announcements,
             self.repair,
             self.confirming,
+            self.forgetting,
             self.lookup,
             self.forwarding,
             self.expiry,
@@ -496,6 +499,10 @@ class Machine:
         if ended:
             self.send((life,), m.Locations(tuple(ended)))
 
+    def _on_here(self, life: Life, here: m.Here) -> None:
+        self.lookup.on_here(life, here)
+        self.forgetting.on_here(life, here)
+
     # --- the application: see `operations` ---------------------------------------------------------------
 
     def try_open(self, key: Key, now: float) -> Checkout | None:
@@ -595,7 +602,7 @@ class Machine:
     @property
     def unprotected(self) -> int:
         """Sessions here with fewer backups in step than configured, and those to be taken over from the dead."""
-        return len(self.replication.unprotected) + len(self.reprotection.orphans)
+        return self.reprotection.unprotected
 
     def cluster_view(self) -> ClusterView:
         return views.cluster_view(self)

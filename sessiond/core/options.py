@@ -60,7 +60,7 @@ class Options:
     reprotect_delay_s: float = 1.0
     reprotect_rate_max: int = 5000
     lookup_rate_max: int = 2000
-    rebalance_rate_max: int = 1000
+    rebalance_rate_max: int = 500
     rebalance_after_s: float = 10.0
     rotate_grace_s: float = 10.0
     request_wait_s: float = 5.0

@@ -3,13 +3,17 @@
 Owns when that happens and how fast. Invariants: nothing moves while a session anywhere is known to be
 unprotected, nor before the members have been the same for `rebalance_after_s`, so that a flapping node causes
 no churn; a change of the members ends the run, and the next one starts from what is then. A move adds first and
-releases after (`replication.improve`), so it never costs a copy. The primaries stay where their users are.
+releases after (`replication.move`), so it never costs a copy. The primaries stay where their users are.
+
+It is never urgent. So its pace (`pace`) starts low, halves at the least sign of a loop that has other things to do,
+down to next to nothing; and it waits for those who are to take what it has sent already.
 """
 
 from collections import deque
 from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Role
+from sessiond.core.pace import Pace
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
@@ -18,11 +22,26 @@ if TYPE_CHECKING:
 LOOK_S = 0.25
 """How often the members are compared with what they were."""
 
-STEP_S = 0.02
+STEP_S = 0.01
 """How often a running rebalancing goes on."""
 
-RANKED_PER_STEP = 200
-"""Sessions whose placement is worked out in one step, a millisecond or two, whether they move or not."""
+LATE_S = 0.0015
+"""A step that comes so late, because the loop was busy, slows the pace."""
+
+PACE_CUT = 0.5
+"""What a late step leaves of the pace."""
+
+PACE_MIN = 100.0
+"""Moves per second however busy the node is: even so it comes to an end."""
+
+PACE_AT_FIRST = 0.2
+"""Of `rebalance_rate_max`."""
+
+UNDER_WAY_MAX = 20
+"""Copies sent and not acked on one link, beyond which nothing more moves."""
+
+RANKED_PER_STEP = 40
+"""Sessions whose placement is worked out in one step, half a millisecond, whether they move or not."""
 
 
 class Rebalancing:
@@ -37,7 +56,8 @@ class Rebalancing:
 
         self._began_at = 0.0
         self._moved = 0
-        self._allowed = 0.0
+        rate_max = float(machine.options.rebalance_rate_max)
+        self._pace = Pace(most=rate_max, least=PACE_MIN, step_s=STEP_S, late_s=LATE_S, cut=PACE_CUT)
 
     @property
     def backlog(self) -> int:
@@ -50,6 +70,7 @@ class Rebalancing:
     def tick(self, now: float) -> None:
         if now < self._next_at:
             return
+        late_s = now - self._next_at if self._keys else 0.0
         machine = self._machine
         standing = machine.candidates.standing()
         if standing != self._standing:
@@ -63,7 +84,7 @@ class Rebalancing:
             self._keys.extend(self._busy)
             self._busy.clear()
         if self._keys and self._may_move():
-            self._step()
+            self._step(late_s)
         self._next_at = now + (STEP_S if self._keys else LOOK_S)
 
     def _may_move(self) -> bool:
@@ -75,38 +96,42 @@ class Rebalancing:
 
     def _begin(self) -> None:
         machine = self._machine
-        self._began_at, self._moved, self._allowed = machine.now, 0, 0.0
+        self._began_at, self._moved = machine.now, 0
+        self._pace.begin(PACE_AT_FIRST * self._pace.most)
         self._keys.extend(copy.key for copy in machine.copies.values() if copy.role is Role.PRIMARY)
         if self._keys:
             machine.log("info", "rebalancing.began", sessions=len(self._keys))
 
-    def _step(self) -> None:
+    def _step(self, late_s: float) -> None:
         machine = self._machine
-        # A late step is not made up for: the loop was busy.
-        step = machine.options.rebalance_rate_max * STEP_S
-        self._allowed = min(self._allowed + step, max(1.0, 2 * step))
+        allowed = self._pace.step(late_s)
+        if any(ledger.under_way > UNDER_WAY_MAX for ledger in machine.ledgers.values()):
+            return
         for _ in range(min(RANKED_PER_STEP, len(self._keys))):
-            if self._allowed < 1.0:
+            if not allowed:
                 return
-            self._look_at(self._keys.popleft())
+            if self._look_at(self._keys.popleft()):
+                allowed -= 1
+                self._pace.did(1)
         if not self._keys and not self._busy:
             seconds = round(machine.now - self._began_at, 3)
             machine.log("info", "rebalancing.ended", moved=self._moved, seconds=seconds)
 
-    def _look_at(self, key: Key) -> None:
+    def _look_at(self, key: Key) -> bool:
+        """Move what is not where it should be; True if that has begun."""
         machine = self._machine
         copy = machine.copies.get(key)
         if copy is None or copy.role is not Role.PRIMARY or copy.tombstone:
-            return
+            return False
         better = machine.replication.misplaced(copy)
         if not better:
-            return
+            return False
         if not machine.replication.move(copy, better):
             self._busy.append(key)
-            return
-        self._allowed -= 1.0
+            return False
         self._moved += 1
         machine.stats.rebalanced += 1
+        return True
 
     def _abandon(self) -> None:
         if self.backlog:

@@ -13,7 +13,8 @@ can learn from it, so this ends. All entries that a node sends this way come out
 cluster of any size that heals costs each node a bounded share of its time.
 
 A tombstone travels only to correct a live entry: who knows nothing of the session need not learn of its end
-again, or a tombstone would go round for ever among nodes that forget it at different moments.
+again, or a tombstone would go round for ever among nodes that forget it at different moments. An entry that names only
+lives that are over is not learnt for the same reason: each node forgets it in its own time (`forgetting`).
 """
 
 from collections.abc import Iterable
@@ -130,7 +131,12 @@ class Repair:
     def _learn(self, entries: Iterable[tuple[Key, Location]]) -> bool:
         machine = self._machine
         get = machine.directory.get
-        news = [entry for entry in entries if not entry[1].gone or get(entry[0]) is not None]
+        is_lost = machine.forgetting.is_lost
+        news = [
+            (key, location)
+            for key, location in entries
+            if get(key) is not None or not (location.gone or is_lost(location))
+        ]
         learnt = machine.learn_locations(news)
         machine.stats.locations_repaired += learnt
         return learnt > 0

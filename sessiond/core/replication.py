@@ -262,16 +262,17 @@ class Replication:
                 self._release(copy, life)  # it, or its answer, may have been lost
         if machine.draining or len(copy.backups) <= wanted:
             return
-        in_step = [
+        # A better one whose ack is under way is waited for until it is slow, or moving to it would be undone.
+        staying = [
             life
             for life in copy.backups
-            if leads.followers[life].acked >= copy.version
-            and leads.followers[life].released_at is None
+            if leads.followers[life].released_at is None
+            and not leads.followers[life].slow
             and not machine.membership.is_draining(life)
         ]
-        if len(in_step) < wanted:
+        kept = machine.candidates.best_of(copy.key, staying)[:wanted]
+        if len(kept) < wanted or any(leads.followers[life].acked < copy.version for life in kept):
             return
-        kept = machine.candidates.best_of(copy.key, in_step)[:wanted]
         for life in copy.backups:
             if life not in kept and leads.followers[life].released_at is None:
                 self._release(copy, life)

@@ -6,40 +6,43 @@ queue at the pace that is really reached, times `MARGIN`, and then time for the 
 `replication`'s business, who takes over `takeover`'s; what somebody waits for is done first and elsewhere
 (`Machine.life_ended`).
 
-The pace exists for the healthy users, whose requests run in the same loop. So the queue is worked off in
-small steps; the pace is halved when a step comes late, which means that the loop has more to do than it can,
-and grows again towards `reprotect_rate_max`; and a step is skipped while too many copies are under way.
+The pace exists for the healthy users, whose requests run in the same loop (`pace`): the queue is worked off in
+steps of a few sessions. A step is skipped while too many copies are under way, so that a receiver that is busy slows
+those who send to it.
 """
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sessiond.core.copies import Role
+from sessiond.core.aftermath import Finds, Sweep
+from sessiond.core.copies import Copy, Role
 from sessiond.core.options import UPKEEP_INTERVAL_S
+from sessiond.core.pace import Pace
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
-STEP_S = 0.01
-"""How often a part of the queue is done: a step of 50 sessions holds up a request for a few milliseconds."""
+STEP_S = 0.005
+"""How often a part of the queue is done: at the usual pace a millisecond's work, which no request notices."""
 
-LATE_S = 0.02
-"""A step that comes so late, because the loop was busy, halves the pace: requests wait as long as a step does."""
+LATE_S = 0.003
+"""A step that comes so late slows the pace: the loop was busy, and every request waits as long as a step does."""
 
-PACE_MIN = 200.0
+PACE_CUT = 0.7
+"""What a late step leaves of the pace."""
+
+PACE_MIN = 500.0
 """Sessions per second however busy the node is: a second death must not find everything undone."""
 
-PACE_GROWTH = 1.02
-"""Per step that was in time: twice the pace in a third of a second."""
-
-PACE_AT_FIRST = 0.25
+PACE_AT_FIRST = 0.15
 """Of `reprotect_rate_max`: how much the loop can bear shows only when it begins, and the users of the dead node are
-just being taken over. So the first estimate is a cautious one: with the loop to itself it takes a third of that."""
+just being taken over. So the first estimate is a cautious one: it holds at the least pace, too."""
 
-UNDER_WAY_MAX = 2000
-"""Copies sent and not acked on one link, beyond which the queue waits: the receiver is what is slow."""
+UNDER_WAY_MAX = 200
+"""Copies sent and not acked on one link, beyond which the queue waits: some 40 ms of a busy receiver's work."""
 
 LISTS_MENDED_AFTER_S = 0.1
 """Sessions that lost a backup, and that nobody writes to, wait so long for another: in the instants after a
@@ -56,11 +59,14 @@ class Reprotection:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._queue: deque[Key] = deque()
-        self._later: list[tuple[float, list[Key]]] = []
+        self._later: list[tuple[float, Finds]] = []
+        self._sweeps: deque[tuple[Sweep, Callable[[], None]]] = deque()
+        """What is being gone through, with what is to be done when that ends."""
+
         self._next_at = machine.now
-        self._pace = float(machine.options.reprotect_rate_max)
-        self._reached = self._pace
-        self._due = 0.0
+        rate_max = float(machine.options.reprotect_rate_max)
+        self._pace = Pace(most=rate_max, least=PACE_MIN, step_s=STEP_S, late_s=LATE_S, cut=PACE_CUT)
+        self._reached = self._pace.rate
         self.orphans: set[Key] = set()
         """Sessions of a dead primary that this node is the one to take over."""
 
@@ -71,86 +77,106 @@ class Reprotection:
     @property
     def backlog(self) -> int:
         """Sessions queued for mending."""
-        return len(self._queue) + sum(len(keys) for _, keys in self._later)
+        return len(self._queue) + sum(finds.count for _, finds in self._later)
+
+    @property
+    def unprotected(self) -> int:
+        """Sessions here with too few backups in step, and those to be taken over. Not 0 before all have been counted."""
+        known = len(self._machine.replication.unprotected) + len(self.orphans)
+        return max(1, known) if self._sweeps else known
 
     @property
     def seconds_left(self) -> float:
         """Until every session here has its copies again; infinite if no node could take one."""
         machine = self._machine
-        if not machine.unprotected:
+        if not self.unprotected:
             return 0.0
         if not machine.membership.backup_candidates():
             return math.inf
         wait_s = max((at - machine.now for at, _ in self._later), default=0.0)
-        pace = max(1.0, min(self._pace, self._reached))
+        pace = max(1.0, min(self._pace.rate, self._reached))
         settle_s = 2 * machine.options.ack_timeout_s + 2 * UPKEEP_INTERVAL_S  # one slow newcomer is replaced
-        return max(0.0, wait_s) + MARGIN * self.backlog / pace + settle_s
+        most = self.backlog + sum(sweep.unseen for sweep, _ in self._sweeps)
+        return max(0.0, wait_s) + MARGIN * most / pace + settle_s
 
     # --- what comes in ---------------------------------------------------------------------------------
 
     def life_ended(self, life: Life) -> None:
         """Queue what the dead life leaves behind: lists that miss it now, sessions without a primary later."""
         machine = self._machine
-        orphans, short_lists = [], []
-        for copy in machine.copies.values():
+        short_lists, orphans = Finds(), Finds()
+
+        def look(copy: Copy) -> Finds | None:
             if copy.role is Role.PRIMARY:
-                if life in copy.backups:
-                    short_lists.append(copy.key)
-            elif copy.term.owner == life:
-                orphans.append(copy.key)
-                if copy.role is Role.BACKUP and machine.takeover.arbiter(copy) == machine.life:
-                    self.orphans.add(copy.key)
-        if machine.options.copies:
-            machine.replication.unprotected.update(dict.fromkeys(short_lists))
-        # Hottest first: their users come soonest.
-        self._queue_later(short_lists, LISTS_MENDED_AFTER_S)
-        self._queue_later(orphans, machine.options.reprotect_delay_s)
-        self._begin()
+                if life not in copy.backups:
+                    return None
+                if machine.options.copies:
+                    machine.replication.unprotected[copy.key] = None
+                return short_lists
+            if copy.term.owner != life:
+                return None
+            if copy.role is Role.BACKUP and machine.takeover.arbiter(copy) == machine.life:
+                self.orphans.add(copy.key)
+            return orphans
+
+        mend_at = machine.now + LISTS_MENDED_AFTER_S
+        take_over_at = machine.now + machine.options.reprotect_delay_s
+
+        def queue() -> None:
+            self._later += [
+                (at, finds) for at, finds in ((mend_at, short_lists), (take_over_at, orphans)) if finds.count
+            ]
+
+        self._sweep(look, queue)
 
     def standing_changed(self, life: Life) -> None:
         """A member can take copies now, or wants to get rid of them."""
         machine = self._machine
         is_draining = machine.membership.is_draining
+        unprotected = machine.replication.unprotected
         if is_draining(life):
-            keys = [c.key for c in machine.copies.values() if c.role is Role.PRIMARY and life in c.backups]
+            leaving, waiting = {life}, False
         else:
             # Those of a node that leaves may have waited for one that stays.
-            leaving = {other for other in machine.membership.linked() if is_draining(other)}
-            keys = list(machine.replication.unprotected)
-            if leaving:
-                keys += [
-                    copy.key
-                    for copy in machine.copies.values()
-                    if copy.role is Role.PRIMARY and not leaving.isdisjoint(copy.backups)
-                ]
-        keys.sort(key=self._last_use, reverse=True)
-        self._queue.extend(keys)
-        self._begin()
+            leaving, waiting = {other for other in machine.membership.linked() if is_draining(other)}, True
+        if not leaving and not unprotected:
+            return
+        finds = Finds()
+
+        def look(copy: Copy) -> Finds | None:
+            is_short = (waiting and copy.key in unprotected) or not leaving.isdisjoint(copy.backups)
+            return finds if copy.role is Role.PRIMARY and is_short else None
+
+        self._sweep(look, lambda: self._queue.extend(finds.hottest_first()))
 
     def look_after(self, key: Key) -> None:
         """Something about this session wants settling soon."""
         self._queue.append(key)
         self._machine.due(self._next_at)
 
-    def _queue_later(self, keys: list[Key], delay_s: float) -> None:
-        if keys:
-            keys.sort(key=self._last_use, reverse=True)
-            self._later.append((self._machine.now + delay_s, keys))
+    def _sweep(self, look: Callable[[Copy], Finds | None], then: Callable[[], None]) -> None:
+        self._sweeps.append((Sweep(self._machine.copies, look), then))
+        self._machine.due(self._next_at)
+        if len(self._sweeps) == 1:
+            self._sweep_on()
 
-    def _last_use(self, key: Key) -> float:
-        copy = self._machine.copies.get(key)
-        return copy.accessed_at if copy is not None else 0.0
+    def _sweep_on(self) -> None:
+        sweep, then = self._sweeps[0]
+        if sweep.go_on(self._machine.now):
+            self._sweeps.popleft()
+            then()
+            self._begin()
 
     def _begin(self) -> None:
         """Say what is ahead, if there is anything; what comes on top of it is said too."""
         machine = self._machine
-        machine.due(self._next_at)
-        if not self.backlog or not machine.unprotected:
+        if not self.backlog or not self.unprotected:
             return
         if self._began_at is None:
             self._began_at = machine.now
-            self._pace = self._reached = PACE_AT_FIRST * machine.options.reprotect_rate_max
-        self._sessions = machine.unprotected
+            self._pace.begin(PACE_AT_FIRST * self._pace.most)
+            self._reached = self._pace.rate
+        self._sessions = self.unprotected
         self._estimate_s = self.seconds_left
         machine.log(
             "info", "reprotection.began", sessions=self._sessions, estimate_s=_shown(self._estimate_s)
@@ -159,7 +185,7 @@ class Reprotection:
     # --- time ------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        if self._queue:
+        if self._queue or self._sweeps:
             return self._next_at
         if self._later:
             return max(self._next_at, min(at for at, _ in self._later))
@@ -172,31 +198,27 @@ class Reprotection:
         self._next_at = now + STEP_S
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
-            self._queue.extend(entry[1])
-        if self._queue:
+            self._queue.extend(entry[1].hottest_first())
+        if self._sweeps:
+            self._sweep_on()
+        elif self._queue:
             self._step(late_s)
-        elif self._began_at is not None and not self._later and not self._machine.unprotected:
+        elif self._began_at is not None and not self._later and not self.unprotected:
             self._end(self._began_at)
 
     def _step(self, late_s: float) -> None:
-        rate_max = float(self._machine.options.reprotect_rate_max)
-        if late_s > LATE_S:
-            self._pace = max(min(PACE_MIN, rate_max), self._pace / 2)
-        else:
-            self._pace = min(rate_max, self._pace * PACE_GROWTH)
-        elapsed_s = STEP_S + late_s
-        # What a late step missed is not made up for: that would be the burst that the pace is to prevent.
-        self._due = min(self._due + self._pace * STEP_S, max(1.0, self._pace * 2 * STEP_S))
+        allowed = self._pace.step(late_s)
         done = 0
         if all(ledger.under_way <= UNDER_WAY_MAX for ledger in self._machine.ledgers.values()):
-            done = min(int(self._due), len(self._queue))
-            self._due -= done
+            done = min(allowed, len(self._queue))
+            self._pace.did(done)
             self._mend(done)
         if self._queue:  # the last step says nothing of what could have been done
+            elapsed_s = STEP_S + late_s
             weight = min(1.0, elapsed_s / MEASURED_OVER_S)
             self._reached += weight * (done / elapsed_s - self._reached)
         else:
-            self._reached = self._pace
+            self._reached = self._pace.rate
 
     def _mend(self, most: int) -> None:
         machine = self._machine

@@ -36,6 +36,9 @@ class Stats:
     lookups_refused: int = _counter("Requests refused because look-ups had to wait for lookup_rate_max.")
     digests_compared: int = _counter("Comparisons of the directory with another member's.")
     locations_repaired: int = _counter("Locations learnt by comparing directories, not by announcement.")
+    entries_forgotten: int = _counter(
+        "Directory entries dropped because no member holds the session any more."
+    )
     deaths: int = _counter("Members found dead.")
     stalls: int = _counter("Times this node stood still for longer than a lease.")
     rejoins: int = _counter("Times this node was declared dead while it lived, and came back.")

@@ -5,6 +5,7 @@ from collections import Counter
 from sessiond.contract.placement import Candidate, placement
 from sessiond.core import messages as m
 from sessiond.core.options import Options
+from sessiond.core.rebalancing import LATE_S, PACE_CUT, PACE_MIN
 from tests.core.world import World
 
 SESSIONS = 60
@@ -62,6 +63,30 @@ def test_rebalancing_keeps_its_rate():
     before = world.machine("node1").stats.rebalanced
     world.run(1.0)
     assert 0 < world.machine("node1").stats.rebalanced - before <= 12
+
+
+def test_rebalancing_slows_down_when_the_loop_has_other_things_to_do():
+    world = world_with_sessions(Options(rebalance_rate_max=1000, rebalance_after_s=5.0))
+    world.boot("node4")
+    machine = world.machine("node1")
+    while not machine.rebalancing.backlog:
+        world.run(0.01)
+    pace = machine.rebalancing._pace.rate
+    world.now = machine.rebalancing.next_deadline() + 2 * LATE_S
+    machine.tick(world.now)
+    assert machine.rebalancing._pace.rate == max(PACE_MIN, pace * PACE_CUT) < pace
+
+
+def test_rebalancing_waits_for_those_who_are_to_take_what_was_sent(monkeypatch):
+    monkeypatch.setattr("sessiond.core.rebalancing.UNDER_WAY_MAX", 3)
+    world = world_with_sessions()
+    world.boot("node4")
+    world.hold(m.Ack, by="node4")
+    world.run(OPTIONS.rebalance_after_s + 0.25)
+    assert 3 < world.machine("node1").stats.rebalanced <= 5
+    world.let_go()
+    world.run(5.0)  # a newcomer that took its time to ack has not been sent away for that
+    check_places(world)
 
 
 def test_nothing_moves_before_the_members_have_been_steady():

@@ -6,6 +6,8 @@ import pytest
 
 from sessiond.core import messages as m
 from sessiond.core.options import Options
+from sessiond.core.pace import MADE_UP_FOR_S
+from sessiond.core.reprotection import MARGIN, PACE_CUT, PACE_MIN, STEP_S
 from tests.core.world import World
 
 SESSIONS = 120
@@ -144,14 +146,39 @@ def test_a_loop_that_lags_slows_it_down_and_the_estimate_says_so():
     machine = world.machine("node1")
     for key in keys():
         machine.reprotection.look_after(key)
-    pace = machine.reprotection._pace
+    pace = machine.reprotection._pace.rate
     machine.tick(world.now)
     world.now += 0.3
     machine.tick(world.now)
-    assert machine.reprotection._pace == pace / 2
-    assert (
-        machine.reprotection.backlog >= SESSIONS - 2 * 1000 * 0.02
-    )  # what a late step missed makes no burst
+    assert machine.reprotection._pace.rate == pace * PACE_CUT
+    burst = machine.reprotection._pace.least * MADE_UP_FOR_S
+    assert 0 < SESSIONS - machine.reprotection.backlog <= burst + 1000 * 2 * STEP_S  # hardly a burst
+
+
+def test_however_late_its_steps_come_it_keeps_the_least_pace():
+    world = world_with_sessions(Options(reprotect_rate_max=1000))
+    machine = world.machine("node1")
+    for key in keys():
+        machine.reprotection.look_after(key)
+    machine.tick(world.now)
+    for _ in range(4):
+        world.now += 0.05
+        machine.tick(world.now)
+    assert SESSIONS - machine.reprotection.backlog >= PACE_MIN * 0.2 - 5
+
+
+def test_a_death_is_gone_through_in_slices_and_the_gauge_never_says_that_all_is_well_meanwhile(monkeypatch):
+    monkeypatch.setattr("sessiond.core.aftermath.SLICE_COPIES", 10)
+    world = world_with_sessions()
+    lost = sum(world.listed(key) == ["node2"] for key in keys())
+    world.kill("node2")
+    machine = world.machine("node1")
+    assert 0 < machine.unprotected < lost
+    assert machine.reprotection.seconds_left > MARGIN * SESSIONS / 2 / RATE  # what is unseen is reckoned with
+    world.run(0.08)
+    assert machine.unprotected == lost
+    until_protected(world, 10.0)
+    assert protected(world) == SESSIONS
 
 
 def test_it_waits_while_too_many_copies_are_under_way(monkeypatch):

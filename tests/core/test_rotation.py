@@ -7,7 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core import rotation
 from sessiond.core.checkout import Checkout
 from sessiond.core.options import Options
-from sessiond.errors import Conflict, SessionGone
+from sessiond.errors import Conflict, SessionGone, Unavailable
 from tests.core.world import KEY, World
 
 NEW = b"a successor's id"
@@ -235,3 +235,68 @@ def test_a_key_is_over_once_it_was_rotated_and_stays_so(world):
     assert not world.machine("node2").is_over(NEW)
     world.run(GRACE_S)
     assert world.machine("node2").is_over(KEY)
+
+
+# --- partitions ---------------------------------------------------------------------------------------------------
+
+
+def read_everywhere(world: World) -> list[bytes | None]:
+    values = []
+    for name in world.processes:
+        values.append(world.read(name))
+        world.run(0.1)  # a primary keeps a session for a moment
+    return values
+
+
+MAJORITY = Options(quorum="majority", expect=3, request_wait_s=1.5, rotate_grace_s=60.0)
+
+
+def test_under_majority_a_rotation_answers_to_the_old_key_whoever_dies():
+    world = three_nodes(MAJORITY)
+    assert rotate(world) is None
+    world.run(0.1)
+    world.kill("node1")
+    world.run(4.0)
+    assert read_everywhere(world) == [b"1"] * 2
+
+
+def test_under_majority_a_minority_rotates_nothing_and_the_old_key_goes_on():
+    world = three_nodes(MAJORITY)
+    world.part("node1", "node2 node3")
+    world.run(4.0)
+    outcome = world.outcome("node1", world.ask("node1", "rotate", KEY, NEW, 1))
+    assert isinstance(outcome, Unavailable)
+    assert world.read("node2") == b"1"
+    assert world.commit("node2", n=b"2") == Committed(2, protected=True)
+    world.heal()
+    world.run(5.0)
+    assert read_everywhere(world) == [b"2"] * 3
+    assert NEW not in world.machine("node1").aliases
+
+
+def test_a_node_that_was_cut_off_while_a_session_was_rotated_learns_of_its_alias():
+    world = three_nodes(Options(rotate_grace_s=60.0))
+    (backup,) = world.listed()
+    third = next(name for name in world.processes if name not in ("node1", backup))
+    world.part(f"node1 {backup}", third)
+    world.run(4.0)
+    assert rotate(world) is None
+    world.heal()
+    world.run(5.0)
+    assert world.read(third) == b"1"
+    assert world.primaries(NEW) == [third]
+
+
+def test_under_any_a_rotation_on_one_side_of_a_partition_ends_the_old_key_when_the_sides_meet():
+    world = three_nodes(Options(rotate_grace_s=60.0))
+    (backup,) = world.listed()
+    third = next(name for name in world.processes if name not in ("node1", backup))
+    world.part(f"node1 {third}", backup)
+    world.run(4.0)
+    assert world.read(backup) == b"1"  # both sides serve it
+    assert rotate(world) is None
+    world.heal()
+    world.run(8.0)
+    assert world.primaries() == []
+    assert read_everywhere(world) == [b"1"] * 3
+    assert len(world.primaries(NEW)) == 1

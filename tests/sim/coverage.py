@@ -29,6 +29,7 @@ UNSEEN = {
     "Resigned": "needs a demoted owner and a backup that waits for it: see the scenario",
     "Ping": "a second process takes a living node's name: tests/core/test_names",
     "Pong": "the same",
+    "stat.entries_forgotten": "needs owner and backup lost together and a minute of calm: tests/core/test_forgetting",
     "Aliases": "simulated users do not rotate their tokens: tests/core/test_rotation",
     "stat.rotated": "the same",
     "stat.lookups_refused": "needs more look-ups than the rate allows: tests/core/test_lookup",

@@ -1,0 +1,83 @@
+"""What owner and backups took with them is forgotten by every directory, and not while anybody may hold it."""
+
+import pytest
+
+from sessiond.core.forgetting import ROUND_INTERVAL_S
+from sessiond.core.options import DIGEST_INTERVAL_S, Options
+from tests.core.world import KEY, World
+
+ROUND_S = ROUND_INTERVAL_S + 40.0
+MAJORITY = Options(quorum="majority", expect=4)
+
+
+def four_nodes(options: Options | None = None) -> World:
+    world = World(options)
+    world.boot("node1", "node2", "node3", "node4")
+    world.run(1.0)
+    world.create("node1", n=b"1")
+    world.run(0.3)
+    return world
+
+
+def know(world: World) -> list[str]:
+    return [name for name in world.processes if world.machine(name).directory.get(KEY) is not None]
+
+
+def lose(world: World) -> list[str]:
+    """Kill both holders in one instant; who is left."""
+    (backup,) = world.listed()
+    holders = ("node1", backup)
+    for name in holders:
+        world.kill(name)
+    return [name for name in world.processes if name not in holders]
+
+
+def test_a_session_that_nobody_holds_any_more_is_forgotten_everywhere_and_not_taught_back():
+    world = four_nodes()
+    left = lose(world)
+    assert know(world) == left
+    world.run(ROUND_S)
+    assert know(world) == []
+    assert all(world.machine(name).stats.entries_forgotten == 1 for name in left)
+    world.boot("node5")
+    world.run(5 * DIGEST_INTERVAL_S)
+    assert know(world) == []
+
+
+def test_who_has_forgotten_first_is_not_taught_the_entry_again():
+    world = four_nodes()
+    first, second = lose(world)
+    world.run(1.0)
+    world.machine(first).directory.forget(KEY)
+    world.run(10 * DIGEST_INTERVAL_S)
+    assert know(world) == [second]
+
+
+def test_a_session_that_lives_is_kept_and_nobody_is_asked_about_it():
+    world = four_nodes()
+    world.run(ROUND_S)
+    assert know(world) == list(world.processes)
+    assert world.read("node2") == b"1"
+
+
+def test_under_majority_nothing_is_forgotten_while_a_member_cannot_be_asked():
+    world = four_nodes(MAJORITY)
+    (backup,) = world.listed()
+    world.stop(backup)  # silent, and nobody knows whether it comes back
+    world.kill("node1")
+    world.run(ROUND_S)
+    assert len(know(world)) >= 2
+
+
+@pytest.mark.parametrize("options", [None, MAJORITY])
+def test_a_member_that_comes_back_with_its_copy_is_found(options):
+    world = four_nodes(options)
+    (backup,) = world.listed()
+    third = next(name for name in world.processes if name not in ("node1", backup))
+    world.stop(backup)
+    world.run(0.05)
+    world.kill("node1")
+    world.run(5.0)
+    world.resume(backup)
+    world.run(ROUND_S)
+    assert world.read(third) == b"1"
