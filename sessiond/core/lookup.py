@@ -352,6 +352,10 @@ class LookupDesk:
     def referred(self, life: Life, refer: m.Refer) -> None:
         lookup = self._lookups.get(refer.key)
         if lookup is None:
+            copy = self._machine.copies.get(refer.key)
+            if refer.empty and copy is not None and copy.role is Role.BACKUP and not copy.is_granting:
+                # Its owner never had the term, nor has the arbiter, to whom this node passed the owner's claim on.
+                self._machine.quarantine(copy)
             return
         if refer.empty:
             lookup.empty.add(life)

@@ -195,6 +195,9 @@ class Takeover:
             return
         old = machine.copies.get(key)
         if old is not None and (old.term > term or (old.term == term and old.role is not Role.QUARANTINED)):
+            if old.role is Role.PRIMARY:
+                # A grant that crossed our claim: who was fenced for it anew may have left the list since.
+                machine.send((life, *grant.backups), m.Locations(((key, old.location),)))
             return
         if location is not None and location.term > term:
             # Somebody acts in a higher term already; with this floor the granter goes above it.
