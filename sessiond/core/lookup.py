@@ -425,10 +425,10 @@ class LookupDesk:
         term = held[holder].term
         if copy is not None and term.owner == machine.life:
             # This node, before it was quarantined, owned that term: the backup must not wait for it.
-            given_up = copy.term == term
-            machine.send(
-                (holder,), m.Resigned(key, term) if given_up else machine.takeover.claim(key, lookup.number)
-            )
+            if copy.term == term:
+                machine.takeover.resign(holder, key, term)
+            else:
+                machine.send((holder,), machine.takeover.claim(key, lookup.number))
         if key in self._requests and not machine.draining:
             active = {life for _, _, life in _having(held, Role.BACKUP)}
             arbiter = next((life for life in held[holder].backups if life in active), holder)
