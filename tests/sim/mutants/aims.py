@@ -35,10 +35,4 @@ AIMED = {
     "cuts": replace(
         SHORT, strict=False, clients=2, faults=("part", "part one way"), options=replace(FAST, copies=2)
     ),
-    "outvoted": replace(
-        SHORT,
-        faults=("part", "part one way", "pause"),
-        linearizable=True,
-        options=replace(FAST, quorum="majority", expect=5, lease_s=0.8),
-    ),
 }

@@ -7,7 +7,6 @@ from sessiond.core.forwarding import Forwarding
 from sessiond.core.lease import Lease
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.machine import Machine
-from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.replication import Replication
 from sessiond.core.takeover import Takeover
@@ -127,7 +126,7 @@ MUTANTS = (
         method=LookupDesk._evaluate,
         right="primary = max(_having(held, Role.PRIMARY), default=None)",
         wrong="primary = None",
-        plan="storm",
+        plan="pairs",
         found_by="primaries|not settled|does not answer|is not served|differ|said to be gone|written twice",
     ),
     Mutant(
@@ -148,7 +147,7 @@ MUTANTS = (
         method=Takeover._become_primary,
         right="if copy.tombstone:",
         wrong="if False:",
-        plan="endings",
+        plan="amid-ends",
         found_by="not settled|converge|does not answer|never",
     ),
     Mutant(
@@ -166,7 +165,7 @@ MUTANTS = (
         method=Takeover.on_offer,
         right="replication.merge(copy, offer.data, life)",
         wrong="machine.send((life,), m.OfferOk(key))",
-        plan="partitions",
+        plan="forks",
         found_by="after all",
     ),
     Mutant(
@@ -267,15 +266,6 @@ MUTANTS = (
         found_by="does not answer|not settled|went from|written twice|was acked before|two increments|acked .* and holds",
     ),
     Mutant(
-        name="a round goes on though the membership changed",
-        rule="4.7 (ablated)",
-        method=LookupDesk._evaluate,
-        right="frozenset(machine.membership.alive()) != lookup.asked",
-        wrong="False",
-        plan="pairs",
-        found_by="said to be gone|not settled|does not answer",
-    ),
-    Mutant(
         name="gone is said though a member cannot be asked",
         rule="4.7 (ablated)",
         method=LookupDesk._found_nobody_active,
@@ -283,15 +273,6 @@ MUTANTS = (
         wrong="",
         plan="majority",
         found_by="said to be gone|no order",
-    ),
-    Mutant(
-        name="an ack of an earlier stint counts",
-        rule="2.5 (ablated)",
-        method=Replication.on_applied,
-        right="or applied.seq < follower.added_seq",
-        wrong="",
-        plan="pairs",
-        found_by="acked .* and|answered before|was acked before",
     ),
     Mutant(
         name="a backup does not adopt a newer list",
@@ -303,31 +284,13 @@ MUTANTS = (
         found_by="not settled|went from|written twice|was acked before|said to be gone|two increments",
     ),
     Mutant(
-        name="a copy that arrives too late is taken",
-        rule="2.6 (ablated)",
-        method=Backing.on_put,
-        right="and machine.life not in location.backups",
-        wrong="and False",
-        plan="pairs",
-        found_by="not settled|converge",
-    ),
-    Mutant(
         name="votes count at once under a majority",
         rule="1.3 (ablated)",
         method=Ballots._ripe_at,
         right="+ self._ripe_after_s",
         wrong="",
-        plan="outvoted",
-        found_by="was acked before|no order|two increments|version|after all|served though|said to be gone|acted",
-    ),
-    Mutant(
-        name="who yields keeps its votes",
-        rule="1.5 (ablated)",
-        method=Membership._take_back,
-        right="self.ballots.forget()",
-        wrong="return",
-        plan="cuts",
-        found_by="not settled|converge|not come to its end",
+        scenario="a_vote_counts_when_leases_have_run_out",
+        found_by="as early`: 'a=1'",
     ),
     Mutant(
         name="a process without memory gives leases",
@@ -339,34 +302,6 @@ MUTANTS = (
         found_by="waits",
     ),
     Mutant(
-        name="a grant is repeated without fencing",
-        rule="4.6 (ablated)",
-        method=Takeover._repeat_grant,
-        right="self._begin_fencing(copy, claim.asker)",
-        wrong="machine.send((claim.asker,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))",
-        plan="pairs",
-        found_by="not settled|converge|went from|does not answer|acked .* and|was acked before|answered before",
-    ),
-    Mutant(
-        name="a joiner answers before its snapshot",
-        rule="1.7",
-        method=LookupDesk.resolve,
-        right="if not machine.membership.joined:",
-        wrong="if False:",
-        beside=(Edit(method=Operations.open, right="if not machine.may_act:", wrong="if False:"),),
-        scenario="joiner_does_not_say_gone",
-        found_by="gone",
-    ),
-    Mutant(
-        name="a demoted owner's word is not heard",
-        rule="3.6 (ablated)",
-        method=Takeover.on_resigned,
-        right="self._note_resigned(resigned.key, resigned.term)",
-        wrong="pass",
-        plan="cuts",
-        found_by="not settled|converge|does not answer|not come to its end",
-    ),
-    Mutant(
         name="a copy in doubt leaves without its news",
         rule="4.8",
         method=LookupDesk._found_primary,
@@ -374,14 +309,5 @@ MUTANTS = (
         wrong="machine.drop_copy(key)",
         plan="forks",
         found_by="after all",
-    ),
-    Mutant(
-        name="an end does not outrank a term",
-        rule="3.4",
-        method=Machine.merge_location,
-        right="if location.gone:\n        if copy.role",
-        wrong="if location.gone and location.term >= copy.term:\n        if copy.role",
-        plan="endings",
-        found_by="has ended, but|served though|not settled|converge",
     ),
 )
