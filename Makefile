@@ -37,6 +37,10 @@ sim: $(READY) ## Simulate clusters under faults: SEEDS=300 of them, or SEED=n ag
 proof-sim: $(READY) ## 10,000 seeds with all faults, on two processes: none may break a promise (an hour or two)
 	@$(BIN)/python -m tests.sim --seeds 10000 --processes 2
 
+.PHONY: proof-races
+proof-races: $(READY) ## 10,000 logouts and expiries against use and takeovers, simulated: no session comes back or ends early
+	@$(BIN)/python -m tests.sim.races
+
 .PHONY: proof-mutants
 proof-mutants: $(READY) ## Plant each bug of the table, and search the seed that finds it
 	@$(BIN)/python -m tests.sim.mutants

@@ -352,6 +352,10 @@ class LookupDesk:
     def referred(self, life: Life, refer: m.Refer) -> None:
         lookup = self._lookups.get(refer.key)
         if lookup is None:
+            copy = self._machine.copies.get(refer.key)
+            if refer.empty and copy is not None and copy.role is Role.BACKUP and not copy.is_granting:
+                # Its owner never had the term, nor has the arbiter, to whom this node passed the owner's claim on.
+                self._machine.quarantine(copy)
             return
         if refer.empty:
             lookup.empty.add(life)
@@ -421,10 +425,10 @@ class LookupDesk:
         term = held[holder].term
         if copy is not None and term.owner == machine.life:
             # This node, before it was quarantined, owned that term: the backup must not wait for it.
-            given_up = copy.term == term
-            machine.send(
-                (holder,), m.Resigned(key, term) if given_up else machine.takeover.claim(key, lookup.number)
-            )
+            if copy.term == term:
+                machine.takeover.resign(holder, key, term)
+            else:
+                machine.send((holder,), machine.takeover.claim(key, lookup.number))
         if key in self._requests and not machine.draining:
             active = {life for _, _, life in _having(held, Role.BACKUP)}
             arbiter = next((life for life in held[holder].backups if life in active), holder)

@@ -313,6 +313,8 @@ class Machine:
         """
         if not self.directory.merge(key, location, self.now):
             return False
+        if location.gone:
+            self.takeover.forget(key)
         copy = self.copies.get(key)
         if copy is None:
             self.forget_if_unneeded(key)
@@ -440,6 +442,7 @@ class Machine:
             if copy is not None and copy.is_granting:
                 self.takeover.continue_grant(copy)
         self.confirming.life_ended(life)
+        self.takeover.life_ended(life)
         self.lookup.resolve_all()
         self.reprotection.life_ended(life)
 
@@ -458,6 +461,7 @@ class Machine:
         self.ledgers.clear()
         self._owing.clear()
         self.emit(NewLife(life))
+        self.takeover.life_ended(old)
         self.lease.forget()
         self.probing.begin_life()
         self.membership.forget_links(self.now)

@@ -461,7 +461,7 @@ class Replication:
             and copy.term == term
             and term.owner == machine.life
         ):
-            machine.send((life,), m.Resigned(key, term))
+            machine.takeover.resign(life, key, term)
         elif term.owner == machine.life and (copy is None or copy.term < term):
             machine.send((life,), machine.takeover.claim(key, 0))  # a grant that never arrived
         elif location is not None and (location.term, location.seq) > (term, confirm.seq):

@@ -14,17 +14,31 @@ from sessiond.core.types import Alias, Key, Life, Term
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
+RESIGNED_MAX = 10_000
+"""Resigned terms remembered at most. Who has forgotten one hears it again when its copy asks (`confirming`)."""
+
 
 class Takeover:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._resigned: set[tuple[Key, Term]] = set()
+        self._resigned: dict[Key, Term] = {}
+        """Terms given up by owners that live on, the last one of each session; the oldest first."""
+
         self.granting: dict[Key, None] = {}
         """Copies that grant and wait for the other holders."""
 
     def has_ended(self, key: Key, term: Term) -> bool:
         """A term has ended when its owner's life is over, or has resigned it."""
-        return self._machine.membership.is_dead(term.owner) or (key, term) in self._resigned
+        return self._machine.membership.is_dead(term.owner) or self._resigned.get(key) == term
+
+    def forget(self, key: Key) -> None:
+        """The session has ended, and all its terms with it."""
+        self._resigned.pop(key, None)
+
+    def life_ended(self, life: Life) -> None:
+        """What a life has resigned says no more than its end."""
+        for key in [key for key, term in self._resigned.items() if term.owner == life]:
+            del self._resigned[key]
 
     # --- asking ---------------------------------------------------------------------------------------
 
@@ -191,10 +205,13 @@ class Takeover:
         if location is not None and location.gone:
             machine.send((life,), m.Locations(((key, location),)))
             return
-        if term.owner != machine.life or (key, term) in self._resigned:
+        if term.owner != machine.life or self._resigned.get(key) == term:
             return
         old = machine.copies.get(key)
         if old is not None and (old.term > term or (old.term == term and old.role is not Role.QUARANTINED)):
+            if old.role is Role.PRIMARY:
+                # A grant that crossed our claim: who was fenced for it anew may have left the list since.
+                machine.send((life, *grant.backups), m.Locations(((key, old.location),)))
             return
         if location is not None and location.term > term:
             # Somebody acts in a higher term already; with this floor the granter goes above it.
@@ -246,8 +263,19 @@ class Takeover:
 
     def on_resigned(self, life: Life, resigned: m.Resigned) -> None:
         if resigned.term.owner == life:
-            self._resigned.add((resigned.key, resigned.term))
+            self._note_resigned(resigned.key, resigned.term)
             self._machine.lookup.resolve(resigned.key)
+
+    def resign(self, holder: Life, key: Key, term: Term) -> None:
+        """This node was primary in a term and is not any more: it says so, and never installs the term again."""
+        self._note_resigned(key, term)
+        self._machine.send((holder,), m.Resigned(key, term))
+
+    def _note_resigned(self, key: Key, term: Term) -> None:
+        self._resigned.pop(key, None)
+        self._resigned[key] = term
+        if len(self._resigned) > RESIGNED_MAX:
+            del self._resigned[next(iter(self._resigned))]
 
     # --- quarantined copies ---------------------------------------------------------------------------
 

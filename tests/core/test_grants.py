@@ -124,7 +124,7 @@ def test_a_grant_for_another_life_or_a_resigned_term_is_not_installed(world):
     machine.receive(world.machine(holder).life, grant, world.now)
     assert KEY not in machine.copies
     mine = grant._replace(term=Term(7, machine.life))
-    machine.takeover._resigned.add((KEY, mine.term))
+    machine.takeover.resign(world.machine(holder).life, KEY, mine.term)
     machine.receive(world.machine(holder).life, mine, world.now)
     assert KEY not in machine.copies
 

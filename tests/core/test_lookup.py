@@ -364,6 +364,25 @@ def test_only_the_owner_of_a_term_can_resign_it(world):
     assert machine.takeover.has_ended(KEY, term)
 
 
+def test_a_resigned_term_is_forgotten_with_its_session_its_owner_or_when_there_are_too_many(
+    world, monkeypatch
+):
+    def resigned(*keys: bytes) -> list[bool]:
+        return [machine.takeover.has_ended(key, term) for key in keys]
+
+    machine = world.machine("node1")
+    term = Term(1, world.machine("node2").life)
+    monkeypatch.setattr("sessiond.core.takeover.RESIGNED_MAX", 2)
+    first, second, third = (bytes([number]) * 16 for number in range(3))
+    for key in (first, second, third):
+        machine.receive(term.owner, m.Resigned(key, term), world.now)
+    assert resigned(first, second, third) == [False, True, True]
+    machine.merge_location(second, Location(term, 1, (), gone=True))
+    assert resigned(second, third) == [False, True]
+    machine.takeover.life_ended(term.owner)
+    assert resigned(third) == [False]
+
+
 def test_a_backup_does_not_wait_for_an_owner_that_was_demoted_and_lives():
     # Protocol 8: the owner says it has resigned that term, and never installs it again.
     world = cluster(Options(reprotect_delay_s=60.0))

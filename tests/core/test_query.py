@@ -7,6 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
 from sessiond.core.options import LOCATION_BATCH_S, Options
+from sessiond.core.types import Term
 from tests.core.world import KEY, World
 
 QUERY = Options(location="query", reprotect_delay_s=60.0)
@@ -182,3 +183,38 @@ def test_a_newcomer_is_told_of_no_sessions(world):
     world.boot("node5")
     world.run(1.0)
     assert sent(world, m.Locations) == 0
+
+
+def late_put(world: World, sender: str, receiver: str, owner: str) -> None:
+    """The sender fences the receiver, which holds nothing, for a grant to the owner that it repeats."""
+    copy = world.machine(owner).copies.get(KEY) or world.machine("node1").copies[KEY]
+    term = Term(copy.term.epoch + (copy.term.owner.name != owner), world.machine(owner).life)
+    backups = (world.machine(sender).life, world.machine(receiver).life)
+    put = m.Put(KEY, term, 0, backups, copy.data(world.now))
+    world.machine(receiver).receive(world.machine(sender).life, put, world.now)
+    world.settle()
+    assert world.where()[receiver] == "B"
+
+
+def test_who_was_fenced_anew_for_a_grant_that_had_arrived_does_not_keep_its_copy(world):
+    (backup,) = world.listed()
+    asker, stranger = world.strangers()
+    world.kill("node1")
+    assert world.read(asker) == b"1"
+    world.run(0.1)
+    late_put(world, backup, stranger, asker)
+    granted = world.machine(asker).copies[KEY]
+    backups = (world.machine(backup).life, world.machine(stranger).life)
+    grant = m.Grant(KEY, granted.term, backups, granted.data(world.now))
+    world.machine(asker).receive(world.machine(backup).life, grant, world.now)
+    world.run(2.0)
+    assert world.where() == {asker: "P", backup: "B"}
+
+
+def test_a_copy_whose_owner_and_arbiter_know_nothing_of_it_finds_its_place(world):
+    (backup,) = world.listed()
+    owner, stranger = world.strangers()
+    late_put(world, owner, stranger, owner)
+    world.reset(owner, stranger)
+    world.run(3.0)
+    assert world.where() == {"node1": "P", backup: "B"}

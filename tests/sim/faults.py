@@ -25,6 +25,12 @@ DRAINED_WITHIN_S = 20.0
 PAUSES = (0.2, 0.8, 1.6)
 """Lengths of pauses and partitions in silence time-outs: unnoticed, suspected, taken for dead."""
 
+AMID_S = 0.03
+"""Longer than nearly all acks take: what is waited for has not arrived, and may never."""
+
+AMID_LOOKS_MAX = 2000
+"""So many milliseconds a fault waits for the moment that it wants."""
+
 JUMP_MAX_S = 5.0
 SLOW_TURN_MAX_S = 0.006
 HALF_OPEN_MAX_S = 5.0
@@ -39,6 +45,7 @@ class Faults:
         self._kinds: dict[str, Callable[[], Story]] = {
             "crash": self._crash,
             "restart": self._restart,
+            "crash amid": self._crash_amid,
             "drain": self._drain,
             "pause": self._pause,
             "slow": self._slow,
@@ -111,7 +118,18 @@ class Faults:
 
     def _restart(self) -> Story:
         """A node dies and is back, empty, before or after the others have noticed."""
-        victim = self._victim()
+        yield from self._restarts(self._victim())
+
+    def _crash_amid(self) -> Story:
+        """A primary dies while answers have waited for its backups for a while."""
+        for _ in range(AMID_LOOKS_MAX):
+            busy = [host.name for host in self._network.hosts.values() if host.waits_for_s > AMID_S]
+            if busy:
+                break
+            yield 0.001
+        yield from self._restarts(self._rng.choice(busy) if busy else self._victim())
+
+    def _restarts(self, victim: str) -> Story:
         self._tell(f"crash {victim}, restart soon")
         self._simulation.crash(victim)
         yield self._rng.choice((0.002, 0.05, 0.5))

@@ -80,4 +80,7 @@ PLANS = {
     ),
     "query": Plan(options=replace(FAST, location="query", copies=2)),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
+    "query-partitions": Plan(
+        strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
+    ),
 }

@@ -194,6 +194,12 @@ class Process:
         getattr(self.machine, verb)(self._numbers, *args, now=now, **kwargs)
 
     @property
+    def waits_for_s(self) -> float:
+        """For how long an answer here has waited for backups."""
+        waiting = self.machine.replication.waiting.values()
+        return self.clock.read(self.timeline.now) - min(waiting) if waiting else 0.0
+
+    @property
     def operations_waiting(self) -> int:
         return len(self._waiting)
 

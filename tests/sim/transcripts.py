@@ -15,7 +15,7 @@ before the first command says why the transcript exists. The world has no delays
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from sessiond.backend import Committed, Elsewhere
 from sessiond.core import messages
@@ -237,3 +237,13 @@ def replayed(transcript: str) -> str:
         elif not has_begun or line.startswith("#") or not line:
             lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def difference(transcript: str) -> str | None:
+    """The first line that is not shown as told, and below which command; None if all is as told."""
+    command = ""
+    for told, shown in zip_longest(transcript.splitlines(), replayed(transcript).splitlines()):
+        if told != shown:
+            return f"below `{command}`: {shown!r}, not {told!r}"
+        command = told if told.startswith("> ") else command
+    return None

@@ -29,6 +29,11 @@ class Watch:
         self._seen: dict[Process, dict[bytes, Seen]] = {}
         self._given_up: set[tuple[bytes, Term]] = set()
         self._written: dict[tuple[bytes, str, Stamp], bytes | None] = {}
+        self.takeovers: dict[bytes, list[float]] = {}
+        """Session → when a copy of it became primary that had not been."""
+
+        self.expiries: dict[bytes, float] = {}
+        """Session → when a primary found that its time was over."""
 
     def after_turn(self, process: "Process") -> None:
         machine = process.machine
@@ -71,6 +76,8 @@ class Watch:
             if role is Role.PRIMARY and (copy.role is not Role.PRIMARY or copy.term != term):
                 self._given_up.add((key, term))
         if copy.role is Role.PRIMARY:
+            if before is None or before[0] is not Role.PRIMARY:
+                self.takeovers.setdefault(key, []).append(self._simulation.timeline.now)
             if (key, copy.term) in self._given_up:
                 raise Violation(f"{process.name} acts again for {name} in {copy.term}, which it gave up")
             if copy.term.owner != process.machine.life:
@@ -82,9 +89,13 @@ class Watch:
                     raise Violation(f"{attribute} of {name} was written twice with {stamp}")
 
     def logged(self, event: str, fields: dict[str, Any]) -> None:
+        if event == "session.expired":
+            self.expiries[bytes.fromhex(fields["key"])] = self._simulation.timeline.now
+        elif event == "reprotection.ended" and fields["estimate_s"] is not None:
+            self._check_estimate(fields)
+
+    def _check_estimate(self, fields: dict[str, Any]) -> None:
         """Protecting anew ends within its estimate, as long as nothing else breaks meanwhile."""
-        if event != "reprotection.ended" or fields["estimate_s"] is None:
-            return
         is_kept = fields["seconds"] <= fields["estimate_s"]
         self._simulation.book.count("estimate.kept" if is_kept else "estimate.missed")
         if not is_kept and not isfinite(self._simulation.plan.weather_s):
@@ -109,18 +120,26 @@ class Watch:
                 continue
             if follower.released_at is not None:
                 continue  # asked to leave, and perhaps gone: others have it
-            self._check_holder(copy, outcome.version, holder)
+            self._check_holder(copy, outcome.version, holder, in_step=follower.acked >= copy.version)
 
-    def _check_holder(self, copy: Copy, version: int, holder: "Process") -> None:
-        """Whether a backup that counts as having applied a version has."""
+    def _check_holder(self, copy: Copy, version: int, holder: "Process", *, in_step: bool) -> None:
+        """Whether a backup that counts as having applied a version has.
+
+        What was merged came later than its stamp says: it counts once the backup is in step.
+        """
         held = holder.machine.copies.get(copy.key)
         if held is None:
-            if not holder.machine.directory.is_gone(copy.key):
+            location = holder.machine.directory.get(copy.key)
+            is_forked = (
+                location is not None and location.term > copy.term and not self._simulation.plan.strict
+            )
+            if not holder.machine.directory.is_gone(copy.key) and not is_forked:
                 raise Violation(f"{holder.name} acked {self._simulation.name_of(copy.key)} and has no copy")
             return
         for name, (_, stamp) in copy.attributes.items():
             theirs = held.attributes.get(name)
-            if stamp.version <= version and (theirs is None or theirs.stamp < stamp):
+            is_acked = in_step or (stamp.term == copy.term and stamp.version <= version)
+            if is_acked and (theirs is None or theirs.stamp < stamp):
                 raise Violation(
                     f"{holder.name} acked {name} of {self._simulation.name_of(copy.key)} at {stamp}"
                     f" and holds {theirs.stamp if theirs else None}"

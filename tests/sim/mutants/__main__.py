@@ -5,29 +5,41 @@ import json
 import re
 from pathlib import Path
 
+from tests.sim.mutants.aims import AIMED
 from tests.sim.mutants.patching import Mutant, planted
 from tests.sim.mutants.table import MUTANTS
 from tests.sim.plans import PLANS
 from tests.sim.run import violation_of
 from tests.sim.simulation import Simulation
+from tests.sim.transcripts import difference
 
 RECORD = Path(__file__).parent / "seeds.json"
 """Planted bug → the seed that finds it, for the tests."""
 
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+
 
 def verdict(mutant: Mutant, seed: int) -> str | None:
-    """What a seed says of the core with this bug; None if it keeps every promise."""
+    """What a seed, or the scenario, says of the core with this bug; None if it keeps every promise."""
     with planted(mutant):
-        return violation_of(Simulation(seed, PLANS[mutant.plan]))
+        return control(mutant, seed)
+
+
+def control(mutant: Mutant, seed: int) -> str | None:
+    """The same of the sound core."""
+    if mutant.scenario:
+        return difference((SCENARIOS / f"{mutant.scenario}.txt").read_text())
+    plan = PLANS.get(mutant.plan) or AIMED[mutant.plan]
+    return violation_of(Simulation(seed, plan))
 
 
 def find(mutant: Mutant, seeds: range) -> tuple[int, str] | None:
     """The first seed whose violation is the one that this bug causes, while the sound core passes it."""
-    for seed in seeds:
+    for seed in seeds[:1] if mutant.scenario else seeds:
         violation = verdict(mutant, seed)
         if violation is None or re.search(mutant.found_by, violation) is None:
             continue
-        if violation_of(Simulation(seed, PLANS[mutant.plan])) is None:
+        if control(mutant, seed) is None:
             return seed, violation
     return None
 
@@ -45,8 +57,9 @@ def main() -> int:
         found = find(mutant, range(given.seeds))
         missed += found is None
         seed, violation = found or ("-", "NOT FOUND")
-        print(f"{mutant.name:45} {mutant.rule:15} {mutant.plan:11} {seed:>5} {violation}", flush=True)
-        if found is not None:
+        by = mutant.scenario or f"{mutant.plan} {seed}"
+        print(f"{mutant.name:45} {mutant.rule:15} {by:35} {violation}", flush=True)
+        if found is not None and not mutant.scenario:
             record[mutant.name] = seed
             RECORD.write_text(json.dumps(record, indent=2) + "\n")
     return min(missed, 1)

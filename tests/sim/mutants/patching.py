@@ -1,27 +1,20 @@
-"""Putting a fault into a method for a while: its source with one snippet replaced, compiled in its own module."""
+"""Putting a fault into methods for a while: their source with a snippet replaced, compiled in its own module."""
 
 import inspect
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mutant:
-    """One planted bug: in `method`, `right` becomes `wrong`."""
-
-    name: str
-    rule: str
-    """The rule that it breaks, as in the protocol, or whose bug it was."""
+class Edit:
+    """In `method`, `right` becomes `wrong`."""
 
     method: Any
     right: str
     wrong: str
-    plan: str
-    found_by: str
-    """A pattern of the violation that finds it."""
 
     @property
     def owner(self) -> type:
@@ -32,15 +25,42 @@ class Mutant:
         return owner
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mutant(Edit):
+    """One planted bug, and who finds it: the seeds of a plan, or a scenario."""
+
+    name: str
+    rule: str
+    """The rule that it breaks, as in the protocol, or whose bug it was."""
+
+    beside: tuple[Edit, ...] = ()
+    """The second defences against the same fault, which go with it: else nothing would be broken."""
+
+    plan: str = ""
+    scenario: str = ""
+    """Instead of a plan: the transcript that is aimed at it."""
+
+    found_by: str
+    """A pattern of the violation, or of what the scenario shows instead."""
+
+
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
     """The core with this bug in it."""
-    source = textwrap.dedent(inspect.getsource(mutant.method))
-    assert source.count(mutant.right) == 1, f"{mutant.name}: the code that it changes is not what it was"
+    with ExitStack() as stack:
+        for edit in (mutant, *mutant.beside):
+            stack.enter_context(_edited(edit, mutant.name))
+        yield
+
+
+@contextmanager
+def _edited(edit: Edit, name: str) -> Iterator[None]:
+    source = textwrap.dedent(inspect.getsource(edit.method))
+    assert source.count(edit.right) == 1, f"{name}: the code that it changes is not what it was"
     names: dict[str, Any] = {}
-    code = compile(source.replace(mutant.right, mutant.wrong), f"<{mutant.name}>", "exec")
-    exec(code, mutant.method.__globals__, names)  # the source is our own
-    owner, method = mutant.owner, mutant.method.__name__
+    code = compile(source.replace(edit.right, edit.wrong), f"<{name}>", "exec")
+    exec(code, edit.method.__globals__, names)  # the source is our own
+    owner, method = edit.owner, edit.method.__name__
     right = owner.__dict__[method]
     setattr(owner, method, names[method])
     try:

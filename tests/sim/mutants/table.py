@@ -1,6 +1,7 @@
 """The planted bugs. `plan`: under which it shows; what finds it is the promise that it breaks, never a crash."""
 
 from sessiond.core.backing import Backing
+from sessiond.core.ballots import Ballots
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.lease import Lease
@@ -9,7 +10,7 @@ from sessiond.core.machine import Machine
 from sessiond.core.operations import Operations
 from sessiond.core.replication import Replication
 from sessiond.core.takeover import Takeover
-from tests.sim.mutants.patching import Mutant
+from tests.sim.mutants.patching import Edit, Mutant
 
 MUTANTS = (
     Mutant(
@@ -45,6 +46,13 @@ MUTANTS = (
         method=Backing.on_patch,
         right="and copy.last == (patch.base_term or term, patch.base_version)",
         wrong="",
+        beside=(
+            Edit(
+                method=Machine.link_opened,
+                right="self.replication.send_copy(copy, life)",
+                wrong="pass",
+            ),
+        ),
         plan="storm",
         found_by="acked .* and holds|was acked before|half a write|went from",
     ),
@@ -54,8 +62,9 @@ MUTANTS = (
         method=Backing.on_put,
         right="if term < copy.term or (",
         wrong="if (",
-        plan="storm",
-        found_by="went from term|was acked before|acked .* and holds",
+        beside=(Edit(method=Backing.on_patch, right="and copy.term == term", wrong=""),),
+        plan="cuts",
+        found_by="went from term|was acked before|acked .* and holds|written twice",
     ),
     Mutant(
         name="a read shows what the backups lack",
@@ -63,7 +72,7 @@ MUTANTS = (
         method=Operations.is_settled,
         right="all(follower.acked >= copy.version for follower in copy.leads.followers.values())",
         wrong="True",
-        plan="storm",
+        plan="amid",
         found_by="was acked before",
     ),
     Mutant(
@@ -99,7 +108,7 @@ MUTANTS = (
         method=Takeover.grant,
         right="copy.accessed_at = machine.now",
         wrong="pass",
-        plan="endings",
+        plan="last-use",
         found_by="said to be gone; nobody ended it",
     ),
     Mutant(
@@ -117,16 +126,19 @@ MUTANTS = (
         method=LookupDesk._evaluate,
         right="primary = max(_having(held, Role.PRIMARY), default=None)",
         wrong="primary = None",
-        plan="storm",
+        plan="pairs",
         found_by="primaries|not settled|does not answer|is not served|differ|said to be gone|written twice",
     ),
     Mutant(
         name="the end is said before the backups hold it",
         rule="5 (ablated)",
         method=Replication.begin_tombstone,
-        right="self._send_all(copy)\n    self.answer_when_applied(copy, pending)",
-        wrong="pending.version = copy.version; self._commit_tombstone(copy, pending)",
-        plan="endings",
+        right="self._send_all(copy)",
+        wrong="""if pending.operation is not None:
+        self._machine.emit(Resolve(pending.operation, None))
+        pending.operation = None
+    self._send_all(copy)""",
+        plan="amid-ends",
         found_by="served though|has ended, but|said to be gone",
     ),
     Mutant(
@@ -135,7 +147,7 @@ MUTANTS = (
         method=Takeover._become_primary,
         right="if copy.tombstone:",
         wrong="if False:",
-        plan="endings",
+        plan="amid-ends",
         found_by="not settled|converge|does not answer|never",
     ),
     Mutant(
@@ -144,8 +156,8 @@ MUTANTS = (
         method=Backing.on_put,
         right="if news and not data.tombstone:",
         wrong="if False:",
-        plan="partitions",
-        found_by="after all",
+        scenario="superseded_copy_leaves_its_news",
+        found_by="a=1 right=1",
     ),
     Mutant(
         name="an offer is taken and not merged",
@@ -153,7 +165,7 @@ MUTANTS = (
         method=Takeover.on_offer,
         right="replication.merge(copy, offer.data, life)",
         wrong="machine.send((life,), m.OfferOk(key))",
-        plan="partitions",
+        plan="forks",
         found_by="after all",
     ),
     Mutant(
@@ -193,21 +205,109 @@ MUTANTS = (
         found_by="answered before|was acked before",
     ),
     Mutant(
-        name="a term is not above all that is known",
-        rule="4.3 (ablated)",
-        method=Takeover.grant,
-        right="location.term.epoch if location is not None else 0,",
-        wrong="0,",
-        plan="storm",
-        found_by="not settled|went from term|acts again|written twice|was acked before|converge",
-    ),
-    Mutant(
-        name="a forwarded write applies twice",
+        name="a forwarded write does not look at the version",
         rule="2.7 (paper)",
         method=Forwarding._apply,
-        right="if forward.write_id in copy.write_ids:",
-        wrong="if False:",
-        plan="storm",
+        right="forward.if_version is not None and forward.if_version != copy.version",
+        wrong="False",
+        plan="late",
         found_by="two increments|was acked before",
+    ),
+    Mutant(
+        name="a forwarded write that was refused is called written",
+        rule="2.7 (paper)",
+        method=Forwarding.on_forward,
+        right='"refused", 0',
+        wrong='"ok", 0',
+        scenario="a_late_write_follows_the_session_once",
+        found_by="acked",
+    ),
+    Mutant(
+        name="a forwarded write is answered before the backups have it",
+        rule="2.7 (paper)",
+        method=Forwarding._apply,
+        right="machine.replication.write(copy, forward.changes, pending, forward.write_id)",
+        wrong="""machine.replication.write(copy, forward.changes, Pending(None, 0), forward.write_id)
+    machine.send((life,), m.ForwardResult(forward.write_id, "ok", copy.version, True, ""))""",
+        scenario="a_late_write_follows_the_session_once",
+        found_by="acked",
+    ),
+    Mutant(
+        name="what could not be sent counts as sent",
+        rule="2.3; DeltaManager",
+        method=Replication._send_patch,
+        right="ledger.sent(Applied(copy.key, copy.term, copy.seq, copy.version))\n                to.append(life)",
+        wrong="""ledger.sent(Applied(copy.key, copy.term, copy.seq, copy.version))
+                to.append(life)
+            else:
+                follower.acked = copy.version""",
+        plan="storm",
+        found_by="acked .* and holds|was acked before|answered before",
+    ),
+    Mutant(
+        name="a list names nodes, not lives",
+        rule="lives (ablated)",
+        method=Takeover.has_ended,
+        right="self._machine.membership.is_dead(term.owner)",
+        wrong="""(
+        term.owner.name not in {life.name for life in self._machine.membership.alive()}
+        and self._machine.membership.is_dead(term.owner)
+    )""",
+        plan="amid",
+        found_by="not settled|converge|does not answer|not come to its end|is not served|said to be gone",
+    ),
+    Mutant(
+        name="a grant does not fence the other holders",
+        rule="4.4 (ablated)",
+        method=Takeover._begin_fencing,
+        right="Follower(added_seq=0, waiting_since=machine.now)",
+        wrong="Follower(added_seq=0, acked=copy.version, waiting_since=machine.now)",
+        plan="pairs",
+        found_by="does not answer|not settled|went from|written twice|was acked before|two increments|acked .* and holds",
+    ),
+    Mutant(
+        name="gone is said though a member cannot be asked",
+        rule="4.7 (ablated)",
+        method=LookupDesk._found_nobody_active,
+        right="or machine.membership.unaccounted()",
+        wrong="",
+        plan="majority",
+        found_by="said to be gone|no order",
+    ),
+    Mutant(
+        name="a backup does not adopt a newer list",
+        rule="3.2 (ablated)",
+        method=Machine.merge_location,
+        right="copy.backups, copy.seq = location.backups, location.seq",
+        wrong="copy.seq = location.seq",
+        plan="pairs",
+        found_by="not settled|went from|written twice|was acked before|said to be gone|two increments",
+    ),
+    Mutant(
+        name="votes count at once under a majority",
+        rule="1.3 (ablated)",
+        method=Ballots._ripe_at,
+        right="+ self._ripe_after_s",
+        wrong="",
+        scenario="a_vote_counts_when_leases_have_run_out",
+        found_by="as early`: 'a=1'",
+    ),
+    Mutant(
+        name="a process without memory gives leases",
+        rule="1.3 (ablated)",
+        method=Lease.on_ask,
+        right="if self._machine.membership.joined:",
+        wrong="if True:",
+        scenario="a_process_without_memory_does_not_vote",
+        found_by="waits",
+    ),
+    Mutant(
+        name="a copy in doubt leaves without its news",
+        rule="4.8",
+        method=LookupDesk._found_primary,
+        right="machine.send((primary,), m.Offer(key, copy.term, copy.data(machine.now)))",
+        wrong="machine.drop_copy(key)",
+        plan="forks",
+        found_by="after all",
     ),
 )
