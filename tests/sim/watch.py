@@ -120,6 +120,10 @@ class Watch:
                 continue
             if follower.released_at is not None:
                 continue  # asked to leave, and perhaps gone: others have it
+            if self._simulation.plan.options.quorum == "any" and holder.machine.membership.refuses(
+                process.machine.life
+            ):
+                continue  # it applied that, and went on without this primary while its ack was held up
             self._check_holder(copy, outcome.version, holder, in_step=follower.acked >= copy.version)
 
     def _check_holder(self, copy: Copy, version: int, holder: "Process", *, in_step: bool) -> None:
