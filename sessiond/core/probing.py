@@ -24,6 +24,7 @@ class Probing:
             probe_interval_s=options.probe_interval_s,
             probe_timeout_s=options.probe_timeout_s,
             silence_timeout_s=options.silence_timeout_s,
+            awareness_max=options.awareness_max,
         )
         self._swim = Swim(machine.life, pace, machine.status, machine.rng, machine.now)
 
