@@ -58,6 +58,10 @@ class Probing:
         self._act()
         self._machine.due(self._swim.next_deadline())
 
+    def overslept_since(self, at: float) -> bool:
+        """Whether this node was late itself since then, so that what it missed says nothing about others."""
+        return self._swim.overslept_since(at, self._machine.now)
+
     def lease_gained(self) -> None:
         """Votes count again: those that this node could not cast meanwhile."""
         for life in self._swim.silent():

@@ -126,6 +126,11 @@ class Swim:
         """Those that were declared silent, and are still members."""
         return [life for life, suspicion in self._suspected.items() if suspicion.has_fired]
 
+    def overslept_since(self, at: float, now: float) -> bool:
+        """Whether this node has slept since then for longer than a healthy one: what it missed is its own fault."""
+        self._wake(now)
+        return self._clock.overslept_at >= at
+
     # --- verbs --------------------------------------------------------------------------------------
 
     def heard(self, life: Life, now: float) -> bool:
@@ -167,8 +172,11 @@ class Swim:
             self._step_probe(now)
 
     def next_deadline(self) -> float:
-        """When `tick` wants to be called; a call much later than what was said last is a late one."""
-        readings = [self._period_ends_at]
+        """When `tick` wants to be called; a call much later than what was said last is a late one.
+
+        At least once in a usual period, however long this one is: a node that doubts itself notices its naps too.
+        """
+        readings = [min(self._period_ends_at, self._clock.reading(self._now) + self._pace.probe_interval_s)]
         if self._probe is not None and self._wants_relays(self._probe):
             readings.append(self._probe.relay_at)
         if (errand := self._errands.oldest) is not None:

@@ -426,6 +426,17 @@ def test_a_node_that_doubts_itself_gives_the_others_more_time():
     assert of_kind(until(swim, at + 2 * PACE.probe_interval_s - 0.001), Suspected) == []
 
 
+def test_a_node_that_doubts_itself_notices_naps_within_its_longer_periods_too():
+    swim = made(NODE2, NODE3)
+    for number in range(8):
+        told(swim, NODE2, ping(accused(ME, NODE2, number=number)), START)
+    _, _, at = first_ping(swim)
+    assert swim.awareness.multiplier == 9  # the period lasts for 2.25 s now
+    swim.next_deadline()
+    assert swim.overslept_since(at, at + 1.0)
+    assert not swim.overslept_since(at + 1.02, at + 1.02)
+
+
 def test_a_late_awakening_is_doubt_and_the_answers_that_wait_are_read_before_anything_is_judged():
     swim = made(NODE2, NODE3)
     life, number, at = first_ping(swim)
