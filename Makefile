@@ -81,9 +81,9 @@ proof-partition: $(READY) ## As root: cut five nodes into 3 and 2, under quorum 
 	@$(BIN)/python -m tests.torture.proof_partition --quorum any --seconds $(or $(SECONDS),30)
 
 .PHONY: proof-detection
-proof-detection: $(READY) ## As root: how soon deaths are known, and a starved node's neighbours (ROUNDS=30 MINUTES=10 BLOCK_MS=900)
+proof-detection: $(READY) ## As root: how soon deaths are known, and a starved node's neighbours (ROUNDS=30 MINUTES=10 BLOCK_MS=900 AWARENESS_MAX=8)
 	@$(BIN)/python -m tests.torture.proof_detection --rounds $(or $(ROUNDS),30) \
-	  --minutes $(or $(MINUTES),10) --block-ms $(or $(BLOCK_MS),900)
+	  --minutes $(or $(MINUTES),10) --block-ms $(or $(BLOCK_MS),900) --awareness-max $(or $(AWARENESS_MAX),8)
 
 .PHONY: bench
 bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root: installs them; BENCH=--quick)

@@ -107,6 +107,10 @@ class Settings:
     silence_timeout_s: float = 2.0
     """A member that sends nothing for so long is dead. Longer than any pause of a healthy process."""
 
+    awareness_max: int = 8
+    """How far this node may doubt itself: with so many signs that it is starved or cut off (a late timer, a suspicion of it)
+    it waits 1 + this times as long before it doubts others. 0 switches that off, for comparisons."""
+
     connect_timeout_s: float = 0.5
     """A connect to a member is given up after this: a vanished container hangs instead of refusing."""
 
@@ -188,6 +192,7 @@ class Settings:
 MAY_BE_ZERO = frozenset(
     {
         "expect",
+        "awareness_max",
         "reprotect_delay_s",
         "rebalance_after_s",
         "rotate_grace_s",

@@ -18,6 +18,7 @@ LOST_ATTEMPT_S = 10.0
 @dataclass(slots=True)
 class _Attempt:
     next_at: float
+    dialed_at: float
     backoff_s: float = FIRST_BACKOFF_S
 
 
@@ -30,13 +31,13 @@ class Dialer:
     def want(self, address: str, now: float) -> None:
         """Reach this address, starting now; no-op for one that is being dialed already."""
         if address and address not in self._attempts:
-            self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S)
+            self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S, now)
             self._emit(Dial(address))
 
     def start_over(self, now: float) -> None:
         """The driver has dropped every dial under way and reports on none: dial all that is wanted anew."""
         for address in self._attempts:
-            self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S)
+            self._attempts[address] = _Attempt(now + LOST_ATTEMPT_S, now)
             self._emit(Dial(address))
 
     def reached(self, address: str) -> None:
@@ -46,11 +47,14 @@ class Dialer:
         if address not in unless:
             self._attempts.pop(address, None)
 
-    def failed(self, address: str, now: float) -> None:
+    def failed(self, address: str, now: float) -> float | None:
+        """Nobody was reached; when that attempt began, if anybody wants this address."""
         attempt = self._attempts.get(address)
-        if attempt is not None:
-            attempt.next_at = now + attempt.backoff_s
-            attempt.backoff_s = min(attempt.backoff_s * BACKOFF_FACTOR, self._backoff_max_s)
+        if attempt is None:
+            return None
+        attempt.next_at = now + attempt.backoff_s
+        attempt.backoff_s = min(attempt.backoff_s * BACKOFF_FACTOR, self._backoff_max_s)
+        return attempt.dialed_at
 
     def next_deadline(self) -> float | None:
         return min((attempt.next_at for attempt in self._attempts.values()), default=None)
@@ -58,5 +62,5 @@ class Dialer:
     def tick(self, now: float) -> None:
         for address, attempt in self._attempts.items():
             if attempt.next_at <= now:
-                attempt.next_at = now + LOST_ATTEMPT_S
+                attempt.next_at, attempt.dialed_at = now + LOST_ATTEMPT_S, now
                 self._emit(Dial(address))

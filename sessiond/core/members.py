@@ -27,7 +27,7 @@ class Member:
 
     linked: bool = False
     hung_up: bool = False
-    """Its side ended the last link: if nobody listens there either, its process is gone."""
+    """Its side or the network ended the last link: if nobody listens there either, its process is gone."""
 
     accused: bool = False
     dead_at: float | None = None

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
 UNREACHABLE = frozenset({"refused", "timeout", "unreachable", "name"})
-"""Outcomes of a dial that say: nobody is there. A handshake that gets no answer says only: silent."""
+"""Outcomes of a dial that say: nobody is there. A handshake that gets no answer says only: silent.
+
+Refused says so in itself. The others may be a lost packet's fault, so they count only after the end of a link: that
+both go wrong for a member that lives is another matter. And no time-out counts that this node itself slept through.
+"""
 
 RIPE_FACTOR = 1.05
 """A vote counts after the time of a lease and this much more: clocks drift by a percent at most."""
@@ -259,8 +263,8 @@ class Membership:
         member = self.members.get(life.name)
         if member is None or member.life != life:
             return
+        member.hung_up |= member.linked  # else this node has let go of it
         member.linked = False
-        member.hung_up = True
         if member.is_alive:
             self._dialer.want(member.address, now)
         self._machine.members_changed()
@@ -269,12 +273,16 @@ class Membership:
         """Nobody answered at `address`, or somebody answered no. `kind` is one of `net.hub`'s."""
         if refusal is None or not refusal.code.is_final:
             self.joining.seed_answered(address)  # who is refused for good ends, and starts no cluster
-        self._dialer.failed(address, now)
+        dialed_at = self._dialer.failed(address, now)
         if refusal is not None:
             self.refused(address, refusal, now)
+        elif kind == "timeout" and dialed_at is not None and self._machine.probing.overslept_since(dialed_at):
+            self._machine.log("info", "dial.overslept", address=address)
         elif kind in UNREACHABLE:
             for member in list(self.members.values()):
-                if member.address == address and member.is_alive and not member.linked:
+                if member.address != address or not member.is_alive or member.linked:
+                    continue
+                if kind == "refused" or member.hung_up:
                     # Only a process that has ended both hangs up and listens no more; the rest may be the network's.
                     certain = kind == "refused" and member.hung_up
                     self.accuse(member.life, f"link ended and reconnect failed: {detail}", certain=certain)
@@ -329,6 +337,7 @@ class Membership:
         for member in self.members.values():
             if member.dead_at is not None and not member.left:
                 member.dead_at, member.accused, member.suspected = None, False, False
+                member.hung_up = False
                 self._machine.probing.watch(member.life)
                 self._dead_through[member.life.name] = member.life.incarnation - 1
 

@@ -56,6 +56,7 @@ class Options:
     probe_interval_s: float = 0.25
     probe_timeout_s: float = 0.1
     silence_timeout_s: float = 2.0
+    awareness_max: int = 8
     reconnect_backoff_max_s: float = 1.0
     reprotect_delay_s: float = 1.0
     reprotect_rate_max: int = 5000

@@ -24,6 +24,7 @@ class Probing:
             probe_interval_s=options.probe_interval_s,
             probe_timeout_s=options.probe_timeout_s,
             silence_timeout_s=options.silence_timeout_s,
+            awareness_max=options.awareness_max,
         )
         self._swim = Swim(machine.life, pace, machine.status, machine.rng, machine.now)
 
@@ -56,6 +57,10 @@ class Probing:
         self._swim.receive(life, message, self._machine.now)
         self._act()
         self._machine.due(self._swim.next_deadline())
+
+    def overslept_since(self, at: float) -> bool:
+        """Whether this node was late itself since then, so that what it missed says nothing about others."""
+        return self._swim.overslept_since(at, self._machine.now)
 
     def lease_gained(self) -> None:
         """Votes count again: those that this node could not cast meanwhile."""

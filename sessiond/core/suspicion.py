@@ -2,7 +2,7 @@
 
 Lifeguard's suspicion: with one accuser the time is long, since it may be the accuser that is unwell; each
 *independent* accusation shortens it, by less each time, down to a minimum once as many as wanted have come.
-In a cluster too small for confirmations the minimum holds from the start.
+Where nobody is left who could confirm, the minimum holds at once.
 
 A suspicion belongs to one refutation number of the accused: a refuted one is thrown away, so it cannot fire.
 """
@@ -46,14 +46,16 @@ class Suspicion:
         self.accusers = (self.accusers + news)[: self._wanted + 1]
         return len(self.accusers) > before
 
-    def patience_s(self, doubt: int) -> float:
+    def patience_s(self, doubt: int, witnesses: int) -> float:
         """How long after `since` the accused has, as things stand; a node that doubts itself waits longer.
 
-        Never longer than a node that accuses alone: one that is cut off together with few others doubts itself
-        all the time, and has to find out in the end that the rest is silent.
+        `witnesses`: members that are not suspected themselves, and so could confirm. Once none is left who has not,
+        there is nothing more to wait for: a node that is cut off, alone or with few others, doubts itself all the
+        time, and has to find out soon that the rest is silent. And doubt is never longer than accusing alone.
         """
         longest = self._min_s * UNCONFIRMED_FACTOR
-        if self._wanted == 0:
-            return min(self._min_s * doubt, longest)
-        share = math.log(len(self.accusers)) / math.log(self._wanted + 1)
+        wanted = min(self._wanted, witnesses)
+        if len(self.accusers) > wanted:
+            return self._min_s
+        share = math.log(len(self.accusers)) / math.log(wanted + 1)
         return min((longest - (longest - self._min_s) * share) * doubt, longest)

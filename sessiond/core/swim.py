@@ -72,6 +72,12 @@ class Swim:
         """`status`: what this node says of itself on every PING and PONG."""
         self.life = life
         self.awareness = Awareness(pace.awareness_max)
+        """Every sign that this node is unwell: what it holds against others waits so much longer."""
+
+        self.lateness = Awareness(pace.awareness_max)
+        """Only its own late timers, which are not the network's fault: it probes so much more slowly. A node that is
+        merely cut off would else look for the others ever more slowly, and they could go on long before it."""
+
         self._pace = pace
         self._status = status
         self._clock = WakingClock()
@@ -126,6 +132,11 @@ class Swim:
         """Those that were declared silent, and are still members."""
         return [life for life, suspicion in self._suspected.items() if suspicion.has_fired]
 
+    def overslept_since(self, at: float, now: float) -> bool:
+        """Whether this node has slept since then for longer than a healthy one: what it missed is its own fault."""
+        self._wake(now)
+        return self._clock.overslept_at >= at
+
     # --- verbs --------------------------------------------------------------------------------------
 
     def heard(self, life: Life, now: float) -> bool:
@@ -167,8 +178,11 @@ class Swim:
             self._step_probe(now)
 
     def next_deadline(self) -> float:
-        """When `tick` wants to be called; a call much later than what was said last is a late one."""
-        readings = [self._period_ends_at]
+        """When `tick` wants to be called; a call much later than what was said last is a late one.
+
+        At least once in a usual period, however long this one is: a node that doubts itself notices its naps too.
+        """
+        readings = [min(self._period_ends_at, self._clock.reading(self._now) + self._pace.probe_interval_s)]
         if self._probe is not None and self._wants_relays(self._probe):
             readings.append(self._probe.relay_at)
         if (errand := self._errands.oldest) is not None:
@@ -195,7 +209,7 @@ class Swim:
         self._begin_period(now)
 
     def _begin_period(self, now: float) -> None:
-        at, doubt = self._clock.reading(now), self.awareness.multiplier
+        at, doubt = self._clock.reading(now), self.lateness.multiplier
         self._period_ends_at = at + self._pace.probe_interval_s * doubt
         life = self._rota.next()
         self._probe = None
@@ -219,6 +233,7 @@ class Swim:
         """The period is over: the member was heard of, or is suspected."""
         if self._is_answered(probe):
             self.awareness.improve()
+            self.lateness.improve()
             return
         # A relay answers in time whatever became of its ping; if it does not, the fault may be here.
         self.awareness.worsen(probe.relays - probe.answers_of_relays)
@@ -322,11 +337,11 @@ class Swim:
         """When something is to be done about a suspicion, by the waking clock."""
         if suspicion.has_fired:
             return math.inf
-        doubt = self.awareness.multiplier
         if suspicion.last_call_at is not None:
-            return suspicion.last_call_at + self._pace.probe_timeout_s * doubt
+            return suspicion.last_call_at + self._pace.probe_timeout_s * self.lateness.multiplier
+        witnesses = len(self._members) - len(self._suspected)
         return max(
-            suspicion.since + suspicion.patience_s(doubt),
+            suspicion.since + suspicion.patience_s(self.awareness.multiplier, witnesses),
             self._members[life].heard_at + self._pace.silence_timeout_s,
         )
 
@@ -386,6 +401,7 @@ class Swim:
         self._now = now
         if self._pace.awareness_max and self._clock.wake(now):
             self.awareness.worsen()
+            self.lateness.worsen()
 
     def check_invariants(self) -> None:
         """What must hold after every verb; for tests."""

@@ -18,13 +18,15 @@ LISTEN_S = 0.01
 
 
 class WakingClock:
-    __slots__ = ("_is_listening", "_late_at", "_listens_until", "_lost_s")
+    __slots__ = ("_is_listening", "_late_at", "_listens_until", "_lost_s", "overslept_at")
 
     def __init__(self) -> None:
         self._lost_s = 0.0
         self._late_at = math.inf
         self._listens_until = -math.inf
         self._is_listening = False
+        self.overslept_at = -math.inf
+        """When the node woke late for the last time, by the ordinary clock."""
 
     def reading(self, now: float) -> float:
         return now - self._lost_s
@@ -45,6 +47,7 @@ class WakingClock:
         if now <= self._late_at:
             return False
         self._lost_s += now - self._late_at
+        self.overslept_at = now
         if not self._is_listening:
             self._is_listening = True
             self._listens_until = now + LISTEN_S

@@ -5,7 +5,7 @@ import pytest
 from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
 from sessiond.core.effects import Dial
-from sessiond.core.options import DEAD_SHOWN_S
+from sessiond.core.options import DEAD_SHOWN_S, Options
 from sessiond.core.types import Life
 from tests.core.world import KEY, World
 
@@ -107,6 +107,44 @@ def test_a_reconnect_that_finds_nobody_is_evidence_whatever_the_reason(world, ki
     machine.link_closed(life, world.now)
     assert any(effect == Dial("node3:7101") for effect in machine.take_effects())
     machine.dial_failed("node3:7101", kind, "nobody", None, world.now)
+    assert machine.membership.is_dead(life)
+
+
+@pytest.mark.parametrize("kind", ["timeout", "unreachable", "name"])
+def test_a_first_dial_that_finds_nobody_is_no_evidence_unless_it_is_refused(world, kind):
+    # One lost packet is enough for it, and a node meets everybody anew when it begins another life.
+    machine = world.machine("node1")
+    life = world.machine("node3").life
+    machine.rejoin(machine.life.incarnation, "test")
+    assert any(effect == Dial("node3:7101") for effect in machine.take_effects())
+    machine.link_closed(life, world.now)  # by this node itself, which the driver reports too
+    machine.dial_failed("node3:7101", kind, "nobody", None, world.now)
+    assert not machine.membership.is_dead(life)
+    machine.dial_failed("node3:7101", "refused", "nobody listens", None, world.now)
+    assert machine.membership.is_dead(life)
+
+
+@pytest.mark.parametrize("awareness_max", [8, 0])
+def test_a_time_out_of_a_dial_that_this_node_slept_through_is_no_evidence(awareness_max):
+    world = World(Options(awareness_max=awareness_max))
+    world.boot("node1", "node2", "node3")
+    world.run(1.0)
+    machine = world.machine("node1")
+    life = world.machine("node3").life
+    machine.link_closed(life, world.now)
+    woken = world.now + 0.7  # its timers fire before it reads that the connection was made
+    machine.dial_failed("node3:7101", "timeout", "no connection within 0.5 s", None, woken)
+    assert machine.membership.is_dead(life) is (awareness_max == 0)
+
+
+def test_a_time_out_of_a_dial_that_a_node_slept_through_before_counts(world):
+    machine = world.machine("node1")
+    life = world.machine("node3").life
+    world.now += 0.7
+    machine.tick(world.now)
+    world.run(0.1)
+    machine.link_closed(life, world.now)
+    machine.dial_failed("node3:7101", "timeout", "no connection within 0.5 s", None, world.now + 0.01)
     assert machine.membership.is_dead(life)
 
 

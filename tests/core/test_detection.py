@@ -100,6 +100,23 @@ def test_a_node_that_nobody_hears_is_silent_though_it_hears_the_others():
     assert flock.birds[mute].silences_of.total() == 0
 
 
+@pytest.mark.parametrize(("size", "few"), [(3, 1), (5, 1), (5, 2), (10, 5)])
+def test_few_that_are_cut_off_find_out_nearly_as_soon_as_the_many(size, few):
+    # Once they doubted themselves ever more instead: one of five took twenty seconds, two took ten.
+    for seed in range(10):
+        flock = Flock(size, seed=seed)
+        flock.run(3.0 + flock.rng.random())
+        here, there = flock.lives[:few], flock.lives[few:]
+        flock.cut |= {(one, other) for one in here for other in there}
+        flock.cut |= {(other, one) for one in here for other in there}
+        flock.run_until(
+            lambda here=here, there=there, flock=flock: all(
+                set(there) <= set(flock.birds[life].silent) for life in here
+            ),
+            at_most=4.0 if size <= 5 else 6.0,
+        )
+
+
 def test_each_side_of_a_partition_finds_the_other_silent():
     flock = Flock(5, seed=2)
     flock.run(3.0)

@@ -8,6 +8,9 @@ from sessiond.core.suspicion import CONFIRMATIONS_WANTED, PERIODS_MIN, UNCONFIRM
 from sessiond.core.types import Life
 
 INTERVAL_S = 0.25
+ALL = 1000
+"""Everybody else could confirm."""
+
 LIVES = [Life(f"node{number}", 1) for number in range(1, 12)]
 
 
@@ -19,7 +22,7 @@ def suspicion(others: int, accusers: int = 1) -> Suspicion:
 
 
 def test_each_independent_accuser_shortens_it_by_less_than_the_one_before():
-    patience = [suspicion(9, accusers).patience_s(1) for accusers in range(1, CONFIRMATIONS_WANTED + 2)]
+    patience = [suspicion(9, accusers).patience_s(1, ALL) for accusers in range(1, CONFIRMATIONS_WANTED + 2)]
     steps = [before - after for before, after in itertools.pairwise(patience)]
     assert patience[0] == pytest.approx(patience[-1] * UNCONFIRMED_FACTOR)
     assert patience[-1] == pytest.approx(PERIODS_MIN * INTERVAL_S)
@@ -30,7 +33,7 @@ def test_each_independent_accuser_shortens_it_by_less_than_the_one_before():
 def test_the_same_accuser_counts_once():
     one = suspicion(9)
     assert not one.confirm((LIVES[0],))
-    assert one.patience_s(1) == suspicion(9).patience_s(1)
+    assert one.patience_s(1, ALL) == suspicion(9).patience_s(1, ALL)
 
 
 def test_no_more_accusers_are_kept_than_are_wanted():
@@ -48,20 +51,24 @@ def test_several_accusers_of_one_rumour_count_each():
 
 @pytest.mark.parametrize(("others", "accusers"), [(1, 1), (2, 2), (3, 3)])
 def test_a_small_cluster_waits_for_no_more_accusers_than_it_has(others, accusers):
-    assert suspicion(others, accusers).patience_s(1) == pytest.approx(PERIODS_MIN * INTERVAL_S)
+    assert suspicion(others, accusers).patience_s(1, ALL) == pytest.approx(PERIODS_MIN * INTERVAL_S)
 
 
 def test_in_a_bigger_cluster_rumours_and_refutations_get_more_time():
-    assert suspicion(999, 4).patience_s(1) == pytest.approx(3 * suspicion(9, 4).patience_s(1))
+    assert suspicion(999, 4).patience_s(1, ALL) == pytest.approx(3 * suspicion(9, 4).patience_s(1, ALL))
 
 
 def test_doubt_lengthens_it_up_to_what_a_lone_accuser_waits_and_no_further():
-    confirmed, alone = suspicion(9, accusers=4), suspicion(9)
-    assert confirmed.patience_s(2) == pytest.approx(2 * confirmed.patience_s(1))
-    assert confirmed.patience_s(9) == alone.patience_s(9) == alone.patience_s(1)
-    pair = suspicion(1)
-    assert (
-        pair.patience_s(1)
-        < pair.patience_s(9)
-        == pytest.approx(PERIODS_MIN * INTERVAL_S * UNCONFIRMED_FACTOR)
-    )
+    doubted, alone = suspicion(9, accusers=3), suspicion(9)
+    assert doubted.patience_s(2, ALL) == pytest.approx(2 * doubted.patience_s(1, ALL))
+    assert doubted.patience_s(9, ALL) == alone.patience_s(9, ALL) == alone.patience_s(1, ALL)
+
+
+@pytest.mark.parametrize(("accusers", "witnesses"), [(1, 0), (2, 1), (3, 2), (4, 6)])
+def test_when_all_who_could_have_confirmed_doubt_makes_no_difference(accusers, witnesses):
+    agreed = suspicion(9, accusers)
+    assert agreed.patience_s(1, witnesses) == agreed.patience_s(9, witnesses) == PERIODS_MIN * INTERVAL_S
+
+
+def test_who_could_still_confirm_is_waited_for():
+    assert suspicion(9, accusers=2).patience_s(1, 2) > suspicion(9, accusers=2).patience_s(1, 1)

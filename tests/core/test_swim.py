@@ -228,7 +228,7 @@ def test_an_accused_is_probed_again_at_once_and_told_why_and_nothing_else():
     (other,) = {NODE2, NODE3} - {life}
     told(swim, other, ping(accused(ME, other)), at + 0.01)  # there is more to tell
     effects = among(swim, at + 2 * PACE.probe_interval_s, other)
-    assert sent(effects, m.Ping) == [(life, m.Ping(2, STATUS, (accused(life, ME),)))]
+    assert sent(effects, m.Ping)[0] == (life, m.Ping(2, STATUS, (accused(life, ME),)))
 
 
 def test_others_are_told_and_an_accuser_is_named():
@@ -417,13 +417,34 @@ def test_relays_that_do_not_answer_at_all_make_a_node_doubt_itself_and_those_tha
     assert swim.awareness.multiplier == 1
 
 
-def test_a_node_that_doubts_itself_gives_the_others_more_time():
+def test_a_node_that_is_late_itself_gives_the_others_more_time_to_answer():
     swim = made(NODE2, NODE3)
-    told(swim, NODE2, ping(accused(ME, NODE2)), START)
+    swim.next_deadline()
+    swim.tick(START + 7.0)
     _, _, at = first_ping(swim)
+    assert swim.lateness.multiplier == 2
     assert sent(until(swim, at + 2 * PACE.probe_timeout_s - 0.001), m.PingRequest) == []
     assert sent(until(swim, at + 2 * PACE.probe_timeout_s), m.PingRequest)
     assert of_kind(until(swim, at + 2 * PACE.probe_interval_s - 0.001), Suspected) == []
+
+
+def test_a_node_that_others_doubt_probes_no_more_slowly_for_that():
+    swim = made(NODE2, NODE3)
+    told(swim, NODE2, ping(accused(ME, NODE2)), START)
+    _, _, at = first_ping(swim)
+    assert swim.awareness.multiplier == 2
+    assert of_kind(until(swim, at + PACE.probe_interval_s), Suspected)
+
+
+def test_a_node_that_doubts_itself_notices_naps_within_its_longer_periods_too():
+    swim = made(NODE2, NODE3)
+    for number in range(8):
+        told(swim, NODE2, ping(accused(ME, NODE2, number=number)), START)
+    _, _, at = first_ping(swim)
+    assert swim.awareness.multiplier == 9  # the period lasts for 2.25 s now
+    swim.next_deadline()
+    assert swim.overslept_since(at, at + 1.0)
+    assert not swim.overslept_since(at + 1.02, at + 1.02)
 
 
 def test_a_late_awakening_is_doubt_and_the_answers_that_wait_are_read_before_anything_is_judged():

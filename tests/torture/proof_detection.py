@@ -4,7 +4,8 @@ First, over and over, one of five nodes is killed (its addresses refuse at once)
 stay open), and the event logs of the others say when each of them knew. Then one node's application blocks its
 loop again and again while it serves its share of the load, and loses 5 % of its packets, for minutes: the others
 must stay in the cluster, every one of them, in every node's eyes. The slow node itself may be buried; how often, and
-how long its loop stood, is printed. It stands for 350 ms to BLOCK_MS each time.
+how long its loop stood, is printed. It stands for 350 ms to BLOCK_MS each time. AWARENESS_MAX is the nodes' setting: how
+far they may doubt themselves; 0: not at all.
 """
 
 import asyncio
@@ -51,6 +52,7 @@ SETTLE_S = 10.0
 class DetectionReport:
     rounds: int
     minutes: int
+    awareness_max: int
     killed_s: list[float] = field(default_factory=list)
     silent_s: list[float] = field(default_factory=list)
     lags_s: list[float] = field(default_factory=list)
@@ -81,7 +83,8 @@ class DetectionReport:
             )
         if self.minutes:
             lines.append(
-                f"one node starved for {self.minutes} min, its loop's lag {milliseconds(self.lags_s)}, and "
+                f"one node starved for {self.minutes} min, {'with' if self.awareness_max else 'without'} awareness, "
+                f"its loop's lag {milliseconds(self.lags_s)}, and "
                 f"{LOSS:.0%} of its packets lost: {len(self.evictions)} evictions of other nodes, "
                 f"{self.own_evictions} of its own; {self.history.count(Kind.WRITE, answered=True)} writes "
                 f"acknowledged, {self.verdict}"
@@ -89,14 +92,16 @@ class DetectionReport:
         return "\n".join(lines)
 
 
-async def prove(directory: Path, rounds: int, minutes: int, seed: int, block_ms: int) -> DetectionReport:
+async def prove(
+    directory: Path, *, rounds: int, minutes: int, seed: int, block_ms: int, awareness_max: int
+) -> DetectionReport:
     if minutes and (reason := missing()):
         raise SystemExit(f"proof-detection cannot drop packets: {reason}; MINUTES=0 leaves that part out")
-    report = DetectionReport(rounds, minutes)
+    report = DetectionReport(rounds, minutes, awareness_max)
     rng = random.Random(seed)
     deaths = directory / "deaths"
     deaths.mkdir()
-    async with at_work(Cluster(deaths, NODES, APP)) as cluster:
+    async with at_work(Cluster(deaths, NODES, APP, awareness_max=awareness_max)) as cluster:
         for number in range(rounds):
             for wound, found in ((_kill, report.killed_s), (_silence, report.silent_s)):
                 victim = rng.choice(list(cluster.nodes))
@@ -108,7 +113,9 @@ async def prove(directory: Path, rounds: int, minutes: int, seed: int, block_ms:
         slow.mkdir()
         names = [f"node{number}" for number in range(1, NODES + 1)]
         with Network([*names, "balancer"]) as network:
-            async with at_work(Cluster(slow, NODES, APP, network.places)) as cluster:
+            async with at_work(
+                Cluster(slow, NODES, APP, network.places, awareness_max=awareness_max)
+            ) as cluster:
                 await _starve(cluster, network, minutes * 60, block_ms, report)
     return report
 
@@ -178,4 +185,6 @@ async def _starve(
 
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__, {"rounds": 30, "minutes": 10, "seed": 1, "block_ms": 900}, prove))
+    sys.exit(
+        main(__doc__, {"rounds": 30, "minutes": 10, "seed": 1, "block_ms": 900, "awareness_max": 8}, prove)
+    )

@@ -42,7 +42,11 @@ def test_a_partition_loses_nothing_that_was_acknowledged(tmp_path: Path, proven,
 
 
 def test_deaths_are_known_soon(tmp_path: Path, proven) -> None:
-    proven(uvloop.run(proof_detection.prove(tmp_path, rounds=5, minutes=0, seed=1, block_ms=900)))
+    proven(
+        uvloop.run(
+            proof_detection.prove(tmp_path, rounds=5, minutes=0, seed=1, block_ms=900, awareness_max=8)
+        )
+    )
 
 
 def test_random_faults_break_no_promise(tmp_path: Path, proven) -> None:
