@@ -22,6 +22,9 @@ class Member:
     identity: Identity | None = None
     """What it said in its handshake; None while it is known by hearsay only."""
 
+    former_boot_id: bytes = b""
+    """Of the process that had the name's last life; if it is the same one, it remembers what it held."""
+
     heard_at: float = -math.inf
     """When the last message came from it."""
 
@@ -39,6 +42,16 @@ class Member:
     def is_alive(self) -> bool:
         """Whether this node still deals with it."""
         return self.dead_at is None and not self.accused
+
+    @property
+    def has_returned(self) -> bool:
+        """Whether the process is known from another life, its memory with it."""
+        return self.identity is not None and self.identity.boot_id == self.former_boot_id
+
+    @property
+    def boot_id(self) -> bytes:
+        """Of the last process that had this name; empty if it was never met."""
+        return self.identity.boot_id if self.identity is not None else self.former_boot_id
 
     @property
     def state(self) -> MemberState:

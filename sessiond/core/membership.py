@@ -91,10 +91,15 @@ class Membership:
         return member is not None and member.status is not None and member.status.draining
 
     def may_have_copies(self, life: Life) -> bool:
-        """Whether a member could be primary or backup of a session; a newcomer says that it is not."""
+        """Whether a member could know of a session: a newcomer says that it is primary and backup of none.
+
+        Who has returned may hold copies in doubt, and know of sessions that ended elsewhere.
+        """
         member = self.members.get(life.name)
         status = member.status if member is not None else None
-        return status is None or status.primaries > 0 or status.backups > 0
+        if status is None or (member is not None and member.has_returned):
+            return True
+        return status.primaries > 0 or status.backups > 0
 
     def dead_through(self, name: str) -> int:
         """The highest incarnation of a name that is known to be over; 0 for none."""
@@ -352,7 +357,8 @@ class Membership:
             return
         self.joining.names.add(life.name)
         accused = self.ballots.has_cast(life, self._machine.life.name)
-        self.members[life.name] = Member(life, address, accused=accused)
+        former = member.boot_id if member is not None else b""
+        self.members[life.name] = Member(life, address, former_boot_id=former, accused=accused)
         if not accused:
             self._machine.probing.watch(life)
         self._dialer.want(address, now)

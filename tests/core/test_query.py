@@ -218,3 +218,18 @@ def test_a_copy_whose_owner_and_arbiter_know_nothing_of_it_finds_its_place(world
     world.reset(owner, stranger)
     world.run(3.0)
     assert world.where() == {"node1": "P", backup: "B"}
+
+
+def test_who_returns_from_another_life_is_told_of_sessions_though_it_holds_none(world):
+    # It may know of the end of one of them; a process that starts anew knows of nothing.
+    stranger = world.strangers()[0]
+    machine, teller = world.machine(stranger), world.machine("node1").membership
+    assert not teller.may_have_copies(machine.life)
+    machine.rejoin(machine.life.incarnation, "it was declared dead")
+    world.run(2.0)
+    assert teller.is_linked(machine.life)
+    assert teller.may_have_copies(machine.life)
+    world.kill(stranger)
+    world.boot(stranger)
+    world.run(1.0)
+    assert not teller.may_have_copies(world.machine(stranger).life)

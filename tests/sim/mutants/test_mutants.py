@@ -10,7 +10,7 @@ from tests.sim.mutants.__main__ import RECORD, control, verdict
 from tests.sim.mutants.patching import planted
 from tests.sim.mutants.table import MUTANTS
 
-SEEDS_BESIDE = range(20)
+SEEDS_BESIDE = range(60)
 """Tried when the recorded seed tells another story by now, because the core has changed."""
 
 
