@@ -23,7 +23,7 @@ pytestmark = pytest.mark.process
 
 APP = "tests.e2e.apps:create_app"
 LEAVING = "node2"
-AT_ONCE_S = 2.0
+AT_ONCE_S = 6.0
 """Longer than it takes a process to close its ports, shorter than any wait of a drain."""
 
 Start = Callable[..., Awaitable[Cluster]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.cluster import Cluster
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
-from tests.torture.proving import APP, at_work, main, milliseconds, progress, settings_of, users_of
+from tests.torture.proving import APP, Timing, at_work, main, milliseconds, progress, settings_of, users_of
 from tests.torture.users import look_at_everything, using
 from tests.torture.watch import seen_dead, whole
 
@@ -37,6 +37,10 @@ class KillReport:
     @property
     def faults(self) -> list[str]:
         return [*self.verdict.faults, *self.failed_reads]
+
+    @property
+    def timings(self) -> list[Timing]:
+        return []
 
     def __str__(self) -> str:
         kept = self.history.count(Kind.WRITE, answered=True)

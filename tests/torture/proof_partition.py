@@ -20,7 +20,7 @@ from tests.e2e.waiting import wait_until
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
-from tests.torture.proving import APP, DETECTION_S, at_work, main, progress, settings_of
+from tests.torture.proving import APP, DETECTION_S, Timing, at_work, main, progress, settings_of
 from tests.torture.users import User, look_at_everything, using
 from tests.torture.watch import totals, whole
 
@@ -53,8 +53,6 @@ class PartitionReport:
     @property
     def faults(self) -> list[str]:
         found = list(self.verdict.faults)
-        if self.converged_s > CONVERGED_MAX_S:
-            found.append(f"one cluster again only {self.converged_s:.1f} s after healing")
         if not self.kept["balancer"]:
             found.append("the majority did not serve")
         if self.quorum == "any":
@@ -62,11 +60,16 @@ class PartitionReport:
                 found.append("the side of two did not serve")
             if not self.merged:
                 found.append("no fork was merged")
-        else:
-            if self.first_503_after_s is None or self.first_503_after_s > DETECTION_S:
-                found.append(f"the minority's first 503 came after {self.first_503_after_s} s")
-            if self.refused_after_s > DETECTION_S:
-                found.append(f"the minority acknowledged a write {self.refused_after_s:.1f} s after the cut")
+        elif self.first_503_after_s is None:
+            found.append("the minority never answered 503")
+        return found
+
+    @property
+    def timings(self) -> list[Timing]:
+        found = [Timing("to be one cluster again", self.converged_s, CONVERGED_MAX_S)]
+        if self.quorum == "majority":
+            found.append(Timing("the minority's first 503", self.first_503_after_s or 0.0, DETECTION_S))
+            found.append(Timing("the minority's last acknowledgement", self.refused_after_s, DETECTION_S))
         return found
 
     def __str__(self) -> str:

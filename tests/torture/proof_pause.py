@@ -23,6 +23,7 @@ from tests.torture.proving import (
     APP,
     DETECTION_S,
     LEASE_S,
+    Timing,
     at_work,
     main,
     milliseconds,
@@ -62,12 +63,15 @@ class PauseReport:
 
     @property
     def faults(self) -> list[str]:
-        found = [*self.verdict.faults, *self.old_acks]
-        if max(self.demoted_s) > DEMOTED_MAX_S:
-            found.append(f"the victim was demoted only after {max(self.demoted_s):.2f} s")
-        if percentile(self.waits_s, 1.0) > DETECTION_S + (LEASE_S if self.quorum == "majority" else 0.0):
-            found.append(f"a user waited {max(self.waits_s):.2f} s, longer than the detection time")
-        return found
+        return [*self.verdict.faults, *self.old_acks]
+
+    @property
+    def timings(self) -> list[Timing]:
+        detection_s = DETECTION_S + (LEASE_S if self.quorum == "majority" else 0.0)
+        return [
+            Timing("to demote the victim", max(self.demoted_s), DEMOTED_MAX_S),
+            Timing("the longest wait of a user", percentile(self.waits_s, 1.0), detection_s),
+        ]
 
     def __str__(self) -> str:
         return (

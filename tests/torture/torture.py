@@ -21,7 +21,16 @@ from tests.torture.chaos_proxy import ChaosProxy, Way
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
-from tests.torture.proving import APP, DETECTION_S, at_work, milliseconds, progress, settings_of, users_of
+from tests.torture.proving import (
+    APP,
+    DETECTION_S,
+    Timing,
+    at_work,
+    milliseconds,
+    progress,
+    settings_of,
+    users_of,
+)
 from tests.torture.users import User, look_at_everything, using
 from tests.torture.watch import seen_dead, whole
 
@@ -51,6 +60,10 @@ class TortureReport:
     @property
     def faults(self) -> list[str]:
         return self.verdict.faults
+
+    @property
+    def timings(self) -> list[Timing]:
+        return []
 
     def __str__(self) -> str:
         made = ", ".join(f"{name} {count}" for name, count in sorted(self.faults_made.items()))
