@@ -169,10 +169,10 @@ class Exchange:
         self._phase = Phase.SENT
         head, held = self.head, self._held
         replay = REPLAY_LINE if self._may_be_referred else b""
-        if self._client.is_full:
-            upstream.pause()
         name = self._line.header if self._line is not None else b""
         upstream.begin(self, head.method, b"".join((head.forwarded, name, replay, b"\r\n", held)))
+        if self._client.is_full:
+            upstream.pause()
         limit = self._service.settings.replay_bytes_max
         if len(held) > limit:
             self._replayable, self._held = False, b""

@@ -78,9 +78,12 @@ class Upstream(asyncio.Protocol):
         return self._reader.rest()
 
     def pause(self) -> None:
-        self._is_paused = True
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
+        """Read no more for now. Of no effect between two requests: the last bytes of an answer may fill the client's
+        buffer when this connection is free for others already, and nobody would ever resume it."""
+        if self._exchange is not None:
+            self._is_paused = True
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
 
     def resume(self) -> None:
         if self._is_paused and not self.transport.is_closing():
@@ -175,6 +178,7 @@ class Upstream(asyncio.Protocol):
         """The answer is complete: the connection is free for others, if nothing speaks against it."""
         self._exchange = None
         self.has_served = True
+        self.resume()
         if head.keeps_alive and exchange.request_is_complete and not self._reader.pending_bytes:
             self._connections.release(self)
         else:

@@ -298,12 +298,15 @@ class Takeover:
             return
         if copy.role is not Role.PRIMARY or copy.tombstone or not machine.lease.is_held():
             return
-        leads = copy.leads
-        if (life in leads.followers and offer.term == copy.term) or any(
-            p.offered_by == life for p in leads.pending
-        ):
+        leads, replication = copy.leads, machine.replication
+        if any(pending.offered_by == life for pending in leads.pending):
             return
-        replication = machine.replication
+        if life in leads.followers and offer.term == copy.term:
+            # A member of the list that doubts its copy of this very term: what it acked does not count any more.
+            leads.followers[life].acked = -1
+            replication.repairing.setdefault(key, machine.now)
+            replication.send_copy(copy, life)
+            return
         if offer.term >= copy.term:
             copy.term = Term(offer.term.epoch + 1, machine.life)
             copy.seq = 1

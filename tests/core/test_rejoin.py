@@ -256,3 +256,14 @@ def test_a_primary_that_restarts_empty_does_not_look_alive_to_its_backup():
     world.run(2.0)
     assert settled(world)
     assert world.read("node1") == b"1"
+
+
+def test_a_backup_that_doubts_its_copy_of_the_present_term_is_sent_it_again(world):
+    # Found by the simulator: the primary took the offer for one that a PUT would answer, and had none to send.
+    (holder,) = world.listed()
+    machine = world.machine(holder)
+    machine.quarantine(machine.copies[KEY])
+    world.run(0.5)
+    assert settled(world)
+    assert world.listed() == [holder]
+    assert machine.lookup.is_idle

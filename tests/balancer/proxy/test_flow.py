@@ -30,6 +30,20 @@ async def standstill(sent: list[int]) -> int:
     return last
 
 
+async def test_a_connection_that_has_served_cannot_be_paused_by_the_client_that_it_served() -> None:
+    # The end of an answer fills the client's buffer when the connection is free for the next request already.
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get())
+        assert (await client.answer())[0] == 200
+        (idle,) = stage.service.connections["node1"]._idle
+        idle.pause()
+        await client.send(get())
+        assert (await client.answer())[0] == 200
+        assert node.connections == 1
+
+
 async def test_a_client_that_does_not_read_stops_the_node() -> None:
     sent = [0]
 
