@@ -54,6 +54,8 @@ class Backing:
         fresh.load(data, machine.now)
         if copy is not None and copy.leadership is not None:
             machine.replication.abandon(copy)
+        if copy is not None and copy.role is Role.QUARANTINED and seq > 0 and machine.asks_for_locations:
+            machine.takeover.tell_misled(copy, Location(term, seq, backups))
         machine.reprotection.orphans.discard(key)
         machine.copies.put(fresh)
         machine.stats.applied += 1

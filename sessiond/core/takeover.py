@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Follower, GrantState, Handoff, Leadership, Pending, Role
-from sessiond.core.types import Alias, Key, Life, Term
+from sessiond.core.types import Alias, Key, Life, Location, Term
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -329,11 +329,15 @@ class Takeover:
             return
         location = machine.directory.get(copy.key)
         if location is not None:
-            # Who backs this copy up must not wait for it: where nothing is broadcast nobody else tells them.
-            holders = {location.term.owner, *location.backups, machine.life}
-            misled = tuple(life for life in copy.backups if life not in holders)
-            machine.send(misled, m.Locations(((copy.key, location),)))
+            self.tell_misled(copy, location)
         machine.drop_copy(copy.key)
+
+    def tell_misled(self, copy: Copy, location: Location) -> None:
+        """Who backs up a copy that gives way must not wait for it: where nothing is broadcast nobody else tells them."""
+        machine = self._machine
+        holders = {location.term.owner, *location.backups, machine.life}
+        misled = tuple(life for life in copy.backups if life not in holders)
+        machine.send(misled, m.Locations(((copy.key, location),)))
 
     def reactivate(self, copy: Copy, epoch: int) -> None:
         """Nobody has an active copy, and this quarantined one is the best there is."""

@@ -6,6 +6,7 @@ from sessiond.backend import Committed, Elsewhere
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
+from sessiond.core.effects import Send
 from sessiond.core.options import LOCATION_BATCH_S, Options
 from sessiond.core.types import Term
 from tests.core.world import KEY, World
@@ -233,3 +234,22 @@ def test_who_returns_from_another_life_is_told_of_sessions_though_it_holds_none(
     world.boot(stranger)
     world.run(1.0)
     assert not teller.may_have_copies(world.machine(stranger).life)
+
+
+def test_who_backed_up_a_copy_that_gives_way_to_a_later_term_is_told_of_it(world):
+    # Found by the simulator: it waited for the old primary, by now a backup of another one, until the next full round.
+    (backup,) = world.listed()
+    successor, _ = world.strangers()
+    old = world.machine("node1").copies[KEY]
+    world.machine("node1").quarantine(old)
+    term = Term(old.term.epoch + 3, world.machine(successor).life)
+    put = m.Put(KEY, term, 2, (world.machine("node1").life,), old.data(world.now))
+    world.machine("node1").receive(world.machine(successor).life, put, world.now)
+    told = [
+        effect
+        for effect in world.machine("node1").take_effects()
+        if isinstance(effect, Send) and isinstance(effect.message, m.Locations)
+    ]
+    assert [(effect.to, effect.message.entries[0][1].term) for effect in told] == [
+        ((world.machine(backup).life,), term)
+    ]
