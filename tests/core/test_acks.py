@@ -85,9 +85,7 @@ def test_whatever_is_refused_the_sender_takes_exactly_the_applied_frames_for_app
 
 
 def test_a_backup_refuses_before_it_acks_in_the_same_turn():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     backup = world.machine("node2")
     peer = world.machine("node1").life
     backup.receive(peer, m.Patch(KEY, Term(1, peer), 1, None, 4, 5, {"a": b"1"}, None), world.now)
@@ -97,9 +95,7 @@ def test_a_backup_refuses_before_it_acks_in_the_same_turn():
 
 def test_a_link_that_takes_the_place_of_another_begins_a_new_account():
     # Nobody has told that the older one ended.
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1", n=b"1")
     world.hold(m.Ack)
     world.ask("node1", "commit", KEY, {"n": b"2"}, None)
@@ -111,9 +107,7 @@ def test_a_link_that_takes_the_place_of_another_begins_a_new_account():
 
 
 def test_frames_of_an_earlier_link_are_never_acked_on_the_next_one():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1", n=b"1")
     world.hold(m.Ack)
     operation = world.ask("node1", "commit", KEY, {"n": b"2"}, None)

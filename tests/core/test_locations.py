@@ -10,12 +10,7 @@ from tests.core.world import KEY, World
 @pytest.fixture
 def world() -> World:
     """Three nodes; the session's primary is node1."""
-    world = World()
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(3)
 
 
 def test_every_node_learns_every_list_change(world):
@@ -28,18 +23,14 @@ def test_every_node_learns_every_list_change(world):
 
 
 def test_a_backup_knows_the_list_that_came_with_its_copy_before_it_is_announced():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1")
     copy = world.machine("node1").copies[KEY]
     assert world.machine("node2").directory.get(KEY) == copy.location
 
 
 def test_a_list_that_shrinks_is_a_later_list():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1")
     copy = world.machine("node1").copies[KEY]
     seq = copy.seq

@@ -15,10 +15,7 @@ DEAD = b"d" * 16
 
 
 def cluster(options: Options | None = None, nodes: int = 4) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    return world
+    return World.of(nodes, options)
 
 
 @pytest.fixture

@@ -16,12 +16,7 @@ QUERY = Options(location="query", reprotect_delay_s=60.0)
 
 def cluster(nodes: int = 4, options: Options = QUERY) -> World:
     """node1 is the session's primary."""
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(nodes, options)
 
 
 @pytest.fixture

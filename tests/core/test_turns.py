@@ -16,9 +16,7 @@ def key(number: int) -> bytes:
 
 
 def cluster(options: Options) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, options)
     world.processes["node1"].sent.clear()
     return world
 

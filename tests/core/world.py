@@ -24,7 +24,7 @@ from sessiond.core.effects import (
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
-from sessiond.core.types import Life
+from sessiond.core.types import Life, Term
 from tests.core.process import Handshake, Process
 
 KEY = b"0123456789abcdef"
@@ -52,6 +52,22 @@ class World:
         self._handshakes: dict[int, Handshake] = {}
         self._boots = 0
         self._admission_number = 0
+
+    @classmethod
+    def of(cls, nodes: int, options: Options | None = None) -> "World":
+        """A cluster of node1, node2 and so on, in which everybody knows everybody."""
+        world = cls(options)
+        world.boot(*(f"node{number + 1}" for number in range(nodes)))
+        world.run(1.0)
+        return world
+
+    @classmethod
+    def with_session(cls, nodes: int = 3, options: Options | None = None) -> "World":
+        """A cluster whose session has node1 as its primary, and `n` = 1."""
+        world = cls.of(nodes, options)
+        world.create("node1", n=b"1")
+        world.run(0.1)
+        return world
 
     # --- processes ------------------------------------------------------------------------------------
 
@@ -205,6 +221,15 @@ class World:
         """Names of a session's backups, in the order of its primary's list."""
         (primary,) = self.primaries(key)
         return [life.name for life in self.machine(primary).copies[key].backups]
+
+    def backup(self, key: bytes = KEY) -> str:
+        """Name of the node that holds the one backup copy of a session."""
+        (name,) = [name for name, role in self.where(key).items() if role == "B"]
+        return name
+
+    def term(self, name: str, key: bytes = KEY) -> Term:
+        """The term of a node's copy."""
+        return self.machine(name).copies[key].term
 
     def strangers(self, key: bytes = KEY) -> list[str]:
         """Names of the nodes that hold no copy of a session."""
