@@ -331,9 +331,8 @@ class Machine:
         elif location.term == copy.term and location.seq > copy.seq and copy.role is Role.BACKUP:
             if listed:
                 copy.backups, copy.seq = location.backups, location.seq
-                if copy.leadership is not None:  # the term it was granting is active
-                    self.takeover.granting.pop(key, None)
-                    self.replication.abandon(copy)
+                if copy.leadership is not None:
+                    self.takeover.grant_ended(copy, location)
             elif not copy.is_granting:
                 self.quarantine(copy)
         return True

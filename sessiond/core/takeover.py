@@ -90,7 +90,8 @@ class Takeover:
             self.grant(copy, claim.asker, claim.floor)
         elif claim.installed is None or claim.installed < copy.term:
             arbiter = self.arbiter(copy)
-            if arbiter == machine.life and copy.seq == 0:
+            is_active = copy.seq > 0 or copy.last.term == copy.term  # a list or a write of its owner has come
+            if arbiter == machine.life and not is_active:
                 self._begin_fencing(copy, claim.asker)
             elif arbiter is not None and arbiter != machine.life:
                 machine.send((life,), m.Refer(copy.key, copy.location, empty=False, round=claim.round))
@@ -195,6 +196,19 @@ class Takeover:
         machine.send((grant.to,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))
         machine.lookup.resolve(copy.key)
         machine.operations.release_deferred(copy.key)
+
+    def grant_ended(self, copy: Copy, location: Location) -> None:
+        """The term that is being granted, perhaps once more, is active already.
+
+        Who was fenced for it anew may have left its list since, and where nothing is broadcast would not hear of that.
+        """
+        machine = self._machine
+        holders = {location.term.owner, *location.backups}
+        fenced = tuple(life for life in copy.leads.followers if life not in holders)
+        self.granting.pop(copy.key, None)
+        machine.replication.abandon(copy)
+        if machine.asks_for_locations:
+            machine.send(fenced, m.Locations(((copy.key, location),)))
 
     # --- becoming primary -----------------------------------------------------------------------------
 
@@ -329,15 +343,23 @@ class Takeover:
             return
         location = machine.directory.get(copy.key)
         if location is not None:
-            self.tell_misled(copy, location)
+            self.tell_superseded(copy, location)
         machine.drop_copy(copy.key)
 
-    def tell_misled(self, copy: Copy, location: Location) -> None:
-        """Who backs up a copy that gives way must not wait for it: where nothing is broadcast nobody else tells them."""
+    def tell_superseded(self, copy: Copy, location: Location) -> None:
+        """This copy's term gives way: who acts in it, and who backs it up, must not go on.
+
+        Where nothing is broadcast nobody else tells them.
+        """
         machine = self._machine
+        if not machine.asks_for_locations:
+            return
         holders = {location.term.owner, *location.backups, machine.life}
-        misled = tuple(life for life in copy.backups if life not in holders)
-        machine.send(misled, m.Locations(((copy.key, location),)))
+        if copy.term.owner not in holders and location.term > copy.term:
+            machine.send((copy.term.owner,), m.Fenced(copy.key, location))
+        if location.seq > 0:
+            misled = tuple(life for life in copy.backups if life not in holders)
+            machine.send(misled, m.Locations(((copy.key, location),)))
 
     def reactivate(self, copy: Copy, epoch: int) -> None:
         """Nobody has an active copy, and this quarantined one is the best there is."""

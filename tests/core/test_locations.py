@@ -111,3 +111,15 @@ def test_who_announces_a_session_that_has_ended_is_told_so(world):
     assert world.where() == {}
     assert all(process.machine.directory.is_gone(KEY) for process in world.processes.values())
     assert KEY not in world.machine(backup).copies
+
+
+def test_a_write_that_comes_before_the_list_it_was_sent_to_leaves_the_copy_its_own_list(world):
+    # Found by the simulator: the old list went out under the new one's number, and directories differed for good.
+    backup = world.backup()
+    machine, primary = world.machine(backup), world.machine("node1").life
+    copy = machine.copies[KEY]
+    before = copy.location
+    patch = m.Patch(KEY, copy.term, copy.seq + 1, None, copy.version, copy.version + 1, {"n": b"2"}, None)
+    machine.receive(primary, patch, world.now)
+    assert copy.read("n") == b"2"
+    assert copy.location == before
