@@ -47,7 +47,7 @@ class Backing:
                 machine.quarantine(copy)
                 if news and not data.tombstone:  # the end of a session leaves nothing to merge
                     if seq > 0:
-                        machine.merge_location(key, Location(term, seq, backups))
+                        machine.locating.merge(key, Location(term, seq, backups))
                     return m.Offer(key, copy.term, copy.data(machine.now))
         fresh = Copy(key, Role.BACKUP, term, machine.now)
         fresh.seq, fresh.backups = seq, backups
@@ -60,7 +60,7 @@ class Backing:
         machine.copies.put(fresh)
         machine.stats.applied += 1
         if seq > 0:
-            machine.merge_location(key, Location(term, seq, backups))
+            machine.locating.merge(key, Location(term, seq, backups))
         return None
 
     def on_patch(self, _life: Life, patch: m.Patch) -> m.Message | None:

@@ -56,7 +56,7 @@ class Takeover:
         machine = self._machine
         key, asker = claim.key, claim.asker
         if claim.location is not None:
-            machine.merge_location(key, claim.location)
+            machine.locating.merge(key, claim.location)
         location = machine.directory.get(key)
         if location is not None and location.gone:
             machine.send((life,), m.Locations(((key, location),)))
@@ -111,7 +111,7 @@ class Takeover:
         machine = self._machine
         freeze_at = max(machine.now, copy.leads.since + machine.options.tenure_min_s)
         copy.leads.handoff = Handoff(to, freeze_at, freeze_at + machine.options.handoff_wait_s)
-        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.lists.repairing.setdefault(copy.key, machine.now)
         machine.due(freeze_at)
         self.continue_handoff(copy)
 
@@ -262,17 +262,17 @@ class Takeover:
             leads.pending.append(Pending(None, copy.version, tombstone=True))
         machine.stats.takeovers += 1
         machine.expiry.watch(copy)
-        machine.replication.announce(copy)
-        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.lists.announce(copy)
+        machine.lists.repairing.setdefault(copy.key, machine.now)
         machine.lookup.serve(copy)
         if machine.copies.get(copy.key) is copy and copy.role is Role.PRIMARY:
-            machine.replication.maintain(copy)
+            machine.lists.maintain(copy)
         machine.operations.release_deferred(copy.key)
 
     def on_refer(self, life: Life, refer: m.Refer) -> None:
         machine = self._machine
         if refer.location is not None and (refer.location.seq > 0 or refer.location.gone):
-            machine.merge_location(refer.key, refer.location)
+            machine.locating.merge(refer.key, refer.location)
         machine.lookup.referred(life, refer)
 
     def on_resigned(self, life: Life, resigned: m.Resigned) -> None:
@@ -312,13 +312,13 @@ class Takeover:
             return
         if copy.role is not Role.PRIMARY or copy.tombstone or not machine.lease.is_held():
             return
-        leads, replication = copy.leads, machine.replication
+        leads, replication, lists = copy.leads, machine.replication, machine.lists
         if any(pending.offered_by == life for pending in leads.pending):
             return
         if life in leads.followers and offer.term == copy.term:
             # A member of the list that doubts its copy of this very term: what it acked does not count any more.
             leads.followers[life].acked = -1
-            replication.repairing.setdefault(key, machine.now)
+            lists.repairing.setdefault(key, machine.now)
             replication.send_copy(copy, life)
             return
         if offer.term >= copy.term:
@@ -327,7 +327,7 @@ class Takeover:
             for other in copy.backups:
                 leads.followers[other] = Follower(added_seq=0, waiting_since=machine.now)
                 replication.send_copy(copy, other)
-            replication.announce(copy)
+            lists.announce(copy)
         if offer.data.tombstone:
             alias = offer.data.alias
             replication.begin_tombstone(

@@ -75,7 +75,7 @@ def test_the_write_waits_for_the_release_of_a_slow_backup(world):
     slow_life = world.machine(slow).life
     copy = world.machine("node1").copies[KEY]
     # Only the release arrives: the acks on the link were lost with an older instance of it.
-    world.machine("node1").ledgers[slow_life]._under_way.clear()
+    world.machine("node1").links.ledgers[slow_life]._under_way.clear()
     world.settle()
     assert world.outcome("node1", operation) == Committed(2, protected=True)
     assert slow_life not in copy.backups

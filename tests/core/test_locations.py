@@ -104,7 +104,7 @@ def test_who_announces_a_session_that_has_ended_is_told_so(world):
     (stranger,) = world.strangers()[:1]
     machine = world.machine(stranger)
     ended = world.machine("node1").copies[KEY].location._replace(backups=(), gone=True)
-    machine.merge_location(KEY, ended)
+    machine.locating.merge(KEY, ended)
     world.commit("node1", n=b"2")
     world.reset("node1", stranger)
     world.run(0.1)

@@ -72,7 +72,7 @@ def test_a_machine_that_rests_asks_for_no_more_than_its_probes_and_comparisons(w
     assert machine.reprotection.backlog == 0
     assert machine.lookup.is_idle
     assert not machine.replication.waiting
-    assert not machine.replication.repairing
+    assert not machine.lists.repairing
     assert not machine.takeover.granting
 
 

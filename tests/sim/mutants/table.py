@@ -5,6 +5,7 @@ from sessiond.core.ballots import Ballots
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.lease import Lease
+from sessiond.core.locating import Locating
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.machine import Machine
 from sessiond.core.operations import Operations
@@ -277,7 +278,7 @@ MUTANTS = (
     Mutant(
         name="a backup does not adopt a newer list",
         rule="3.2 (ablated)",
-        method=Machine.merge_location,
+        method=Locating._list_changed,
         right="copy.backups, copy.seq = location.backups, location.seq",
         wrong="copy.seq = location.seq",
         plan="pairs",
