@@ -3,6 +3,7 @@
 from sessiond.core.backing import Backing
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.machine import Machine
+from sessiond.core.replication import Replication
 from sessiond.core.takeover import Takeover
 from tests.sim.mutants.patching import Edit, Mutant
 
@@ -29,6 +30,15 @@ TAKEOVER_BUGS = (
         found_by="not settled|went from|written twice|was acked before|said to be gone|two increments",
     ),
     Mutant(
+        name="an owner does not claim a term that it never had",
+        rule="3.5",
+        method=Replication.on_confirm,
+        right="machine.send((life,), machine.takeover.claim(key, 0))  # a grant that never arrived",
+        wrong="pass",
+        scenario="a_grant_that_nobody_waits_for_is_fetched",
+        found_by="'B backup v1 epoch 2', not 'X primary",
+    ),
+    Mutant(
         name="every holder takes itself for the first",
         rule="4.1",
         method=Takeover.arbiter,
@@ -46,6 +56,29 @@ TAKEOVER_BUGS = (
         wrong="if copy.role is not Role.PRIMARY or copy.tombstone or copy.leads.handoff is not None:",
         scenario="an_offer_is_taken_while_freezing",
         found_by="'waits'",
+    ),
+    Mutant(
+        name="the new epoch is the own copy's and one more",
+        rule="4.3 (ablated)",
+        method=Takeover.grant,
+        right="""floor.epoch if floor is not None else 0,
+        location.term.epoch if location is not None else 0""",
+        wrong="0",
+        beside=(
+            Edit(
+                method=Takeover.continue_grant,
+                right="if location is not None and location.term > copy.term and self.has_ended(copy.key, location.term):",
+                wrong="if False:",
+            ),
+            Edit(method=Takeover.on_offer, right="if offer.term >= copy.term:", wrong="if False:"),
+            Edit(
+                method=LookupDesk._found_nobody_active,
+                right="machine.takeover.reactivate(copy, max(epochs))",
+                wrong="machine.takeover.reactivate(copy, copy.term.epoch)",
+            ),
+        ),
+        plan="parts",
+        found_by="not settled|converge",
     ),
     Mutant(
         name="a grant does not fence the other holders",
