@@ -1,8 +1,8 @@
 """Planted bugs in sections 3 and 4 of the protocol: lists, terms, grants, look-ups, copies in doubt."""
 
 from sessiond.core.backing import Backing
+from sessiond.core.locating import Locating
 from sessiond.core.lookup import LookupDesk
-from sessiond.core.machine import Machine
 from sessiond.core.replication import Replication
 from sessiond.core.takeover import Takeover
 from tests.sim.mutants.patching import Edit, Mutant
@@ -23,7 +23,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="a backup does not adopt a newer list",
         rule="3.2 (ablated)",
-        method=Machine.merge_location,
+        method=Locating._list_changed,
         right="copy.backups, copy.seq = location.backups, location.seq",
         wrong="copy.seq = location.seq",
         plan="pairs",

@@ -3,7 +3,7 @@
 from sessiond.core.backing import Backing
 from sessiond.core.expiry import Expiry
 from sessiond.core.forwarding import Forwarding
-from sessiond.core.machine import Machine
+from sessiond.core.links import Links
 from sessiond.core.operations import Operations
 from sessiond.core.replication import Replication
 from sessiond.core.takeover import Takeover
@@ -45,8 +45,8 @@ WRITE_BUGS = (
         wrong="",
         beside=(
             Edit(
-                method=Machine.link_opened,
-                right="self.replication.send_copy(copy, life)",
+                method=Links.resend,
+                right="machine.replication.send_copy(copy, life)",
                 wrong="pass",
             ),
         ),
@@ -94,11 +94,10 @@ WRITE_BUGS = (
         name="what could not be sent counts as sent",
         rule="2.3; DeltaManager",
         method=Replication._send_patch,
-        right="ledger.sent(Applied(copy.key, copy.term, copy.seq, copy.version))\n                to.append(life)",
-        wrong="""ledger.sent(Applied(copy.key, copy.term, copy.seq, copy.version))
-                to.append(life)
-            else:
-                follower.acked = copy.version""",
+        right="to.append(life)  # without a link it gets the whole session when the link is back",
+        wrong="""to.append(life)
+                else:
+                    follower.acked = copy.version""",
         plan="storm",
         found_by="acked .* and holds|was acked before|answered before",
     ),
