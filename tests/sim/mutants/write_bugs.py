@@ -96,8 +96,8 @@ WRITE_BUGS = (
         method=Replication._send_patch,
         right="to.append(life)  # without a link it gets the whole session when the link is back",
         wrong="""to.append(life)
-                else:
-                    follower.acked = copy.version""",
+            else:
+                follower.acked = copy.version""",
         plan="storm",
         found_by="acked .* and holds|was acked before|answered before",
     ),
@@ -211,7 +211,7 @@ WRITE_BUGS = (
         right="machine.stats.applied += 1",
         wrong="""machine.stats.applied += 1
     if data.tombstone:
-        machine.merge_location(key, Location(term, seq, (), gone=True))""",
+        machine.locating.merge(key, Location(term, seq, (), gone=True))""",
         scenario="an_end_under_way_is_not_told",
         found_by="read A s`: 'gone'",
     ),
