@@ -58,6 +58,8 @@ class Backing:
             machine.takeover.tell_superseded(copy, Location(term, seq, backups))
         machine.reprotection.orphans.discard(key)
         machine.copies.put(fresh)
+        if machine.asks_for_locations and (seq == 0 or (copy is None and term.epoch > 1)):
+            machine.confirming.soon(key)
         machine.stats.applied += 1
         if seq > 0:
             machine.locating.merge(key, Location(term, seq, backups))
@@ -98,7 +100,8 @@ class Backing:
             if copy.term > term or copy.role is Role.PRIMARY or granted_but_idle:
                 machine.send((life,), m.Fenced(key, copy.location))
                 return
-            machine.drop_copy(key)
+            if copy.role is not Role.QUARANTINED or copy.term == term:
+                machine.drop_copy(key)  # else it is none of this list, and may hold news of an older term
         machine.send((life,), m.Released(key, term, release.seq))
 
     def on_touch(self, touch: m.Touch) -> None:

@@ -318,6 +318,8 @@ class Takeover:
         if life in leads.followers and offer.term == copy.term:
             # A member of the list that doubts its copy of this very term: what it acked does not count any more.
             leads.followers[life].acked = -1
+            if leads.followers[life].released_at is not None:
+                return  # asked to leave, it would get a copy after it has left
             lists.repairing.setdefault(key, machine.now)
             replication.send_copy(copy, life)
             return

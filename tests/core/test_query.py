@@ -7,7 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
 from sessiond.core.effects import Send
-from sessiond.core.options import LOCATION_BATCH_S, Options
+from sessiond.core.options import CONFIRM_INTERVAL_S, LOCATION_BATCH_S, Options
 from sessiond.core.types import Term
 from tests.core.world import KEY, World
 
@@ -281,3 +281,29 @@ def test_a_backup_of_two_primaries_tells_the_one_that_is_superseded(world):
     world.machine(backup).receive(world.machine(other).life, put, world.now)
     world.settle()
     assert world.primaries() == []
+
+
+def test_a_copy_that_came_after_its_release_asks_in_a_moment_whether_it_counts(world):
+    # Found by the simulator: a repeated grant fenced anew who had left, came to who had handed the session on, and ended there.
+    (backup,) = world.listed()
+    asker, former = world.strangers()
+    world.kill("node1")
+    assert world.read(asker) == b"1"
+    world.run(0.1)
+    late_put(world, backup, former, asker)
+    world.run(CONFIRM_INTERVAL_S / 100)
+    assert world.where() == {asker: "P", backup: "B"}
+
+
+def test_a_member_that_was_asked_to_leave_gets_no_copy_for_its_doubts(world):
+    # Found by the simulator: the copy came after it had left, and stayed.
+    (backup,) = world.listed()
+    primary, life = world.machine("node1"), world.machine(backup).life
+    copy = primary.copies[KEY]
+    world.hold(m.Release)
+    primary.lists._release(copy, life)
+    world.processes["node1"].sent.clear()
+    offer = m.Offer(KEY, copy.term, copy.data(world.now))
+    primary.receive(life, offer, world.now)
+    world.settle()
+    assert m.Put not in map(type, world.processes["node1"].sent)
