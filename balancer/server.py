@@ -5,6 +5,7 @@ closes, requests in flight finish within `drain_timeout_s`, the admin port goes 
 """
 
 import random
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
@@ -38,9 +39,8 @@ class Balancer:
         patience = Patience(
             rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall
         )
-        self.pool = Pool(
-            [Node(name, where, patience) for name, where in nodes(settings).items()], self._node_changed
-        )
+        self.pool = Pool((), self._node_changed)
+        self.pool.set_nodes(nodes(settings), patience)
         self._checker = HealthChecker(settings, self.pool, self._node_silent)
         self._service: ProxyService | None = None
         self._admin: AdminApi | None = None
@@ -59,6 +59,7 @@ class Balancer:
     async def start(self) -> None:
         """Returns when requests are served. Raises `ConfigurationError` if an address cannot be listened at."""
         settings = self.settings
+        self.pool.follow(self._nodes_changed)
         router = Router(self.pool, route_finder(settings.cookie_name), random.Random())  # noqa: S311 - spreads load
         self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
         admin_at = listen_address(settings.admin, "admin")
@@ -104,6 +105,14 @@ class Balancer:
         if self._admin is not None:
             self._admin.changed()
 
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        for node in gone:
+            log.info("node.removed", node=node.name, address=str(node.address), active=node.active)
+        for node in come:
+            log.info("node.added", node=node.name, address=str(node.address), weight=node.weight)
+        if self._admin is not None:
+            self._admin.changed()
+
     def _node_silent(self, node: Node) -> None:
-        if self._service is not None:
+        if self._service is not None and self.pool.nodes.get(node.name) is node:
             self._service.connections[node.name].give_up_requests(node.reason)

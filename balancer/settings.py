@@ -9,10 +9,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from balancer.core import node_spec
+from balancer.core.node_spec import NodeSpec
 from balancer.errors import ConfigurationError
 from sessiond.contract import address
 from sessiond.contract.address import Address
-from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH, NODE_NAME
+from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class Settings:
     """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
 
     node: tuple[str, ...] = ()
-    """The nodes, NAME=HOST:PORT each. NAME is the node's own name, the suffix of its session ids."""
+    """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
+    `weight` its share of new sessions beside the others' (default 1; 0: none). Quote it in a shell: ; ends commands."""
 
     cookie_name: str = COOKIE_NAME
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
@@ -169,22 +172,20 @@ def listen_address(text: str, option: str) -> Address:
         raise ConfigurationError(f"{option}: {error}") from None
 
 
-def nodes(settings: Settings) -> dict[str, Address]:
-    """The nodes by name. Raises `ConfigurationError`."""
-    found: dict[str, Address] = {}
+def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
+    """The nodes. Raises `ConfigurationError`."""
+    found: dict[str, NodeSpec] = {}
     for text in settings.node:
-        name, equals, where = text.partition("=")
-        if not equals or NODE_NAME.fullmatch(name) is None:
-            raise ConfigurationError(f"node: {text!r} is not NAME=HOST:PORT, like node1=127.0.0.1:8101")
-        if name in found:
-            raise ConfigurationError(f"node: two nodes are called {name}; a name stands for one address")
         try:
-            found[name] = address.parse(where)
+            spec = node_spec.parse(text)
         except ValueError as error:
-            raise ConfigurationError(f"node {name}: {error}") from None
+            raise ConfigurationError(str(error)) from None
+        if spec.name in found:
+            raise ConfigurationError(f"node: two nodes are called {spec.name}; a name stands for one address")
+        found[spec.name] = spec
     if not found:
         raise ConfigurationError("node: name at least one node, like --node node1=127.0.0.1:8101")
-    return found
+    return tuple(found.values())
 
 
 def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -2,17 +2,19 @@
 
 A node's state joins what its health says with what the operator ordered; the operator wins. Up nodes are kept
 in a tuple that only changes when a state does, because every request looks at it. No I/O: the shell hears of
-changes through `on_change` and logs, counts and closes connections.
+changes through `on_change` and `follow`, and logs, counts and closes connections.
+
+The list of nodes may change at any time. A node is one name at one address: a name that moves is a new `Node`, whose
+health nobody knows yet, while requests in flight finish at the old one. Nobody is sent to a node that was taken out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from balancer.core.health import Fitness, Health, Patience
+from balancer.core.health import UNCHECKED, Fitness, Health, Patience
+from balancer.core.node_spec import NodeSpec, checked_weight
 from sessiond.contract.address import Address
-
-WEIGHT_MAX = 1000
 
 
 class NodeState(StrEnum):
@@ -38,18 +40,27 @@ class Counters:
 class Node:
     """One back end. `weight`: its share of new sessions. `active`: requests and tunnels there now. `sessions`: primaries it reported, None if unknown."""
 
-    __slots__ = ("active", "address", "counters", "health", "is_up", "name", "order", "sessions", "weight")
+    __slots__ = (
+        "active", "address", "counters", "health", "is_up", "name", "order", "sessions", "spec", "weight",
+    )  # fmt: skip
 
-    def __init__(self, name: str, address: Address, patience: Patience, weight: int = 1) -> None:
+    def __init__(
+        self, name: str, address: Address, patience: Patience, weight: int = 1, zone: str = ""
+    ) -> None:
         self.name = name
         self.address = address
-        self.weight = weight
+        self.weight = weight  # of the spec, until an operator says otherwise
+        self.spec = NodeSpec(name, address, weight, zone)
         self.health = Health(patience)
         self.order = NodeState.UP  # the operator's: UP leaves it to health
         self.is_up = False  # state is UP; kept by the pool, because every request asks
         self.active = 0
         self.sessions: int | None = None
         self.counters = Counters()
+
+    @property
+    def zone(self) -> str:
+        return self.spec.zone
 
     @property
     def state(self) -> NodeState:
@@ -68,15 +79,55 @@ class Node:
         return self.health.reason
 
 
+Follower = Callable[[Sequence[Node], Sequence[Node]], None]
+"""Hears of the nodes that were taken out of the list and those that came into it, in one call for one change."""
+
+
 class Pool:
-    """All nodes, by name. Evidence about a node's health goes through here, so that nobody sees a stale choice."""
+    """All nodes, by name. Evidence about a node's health goes through here, so that nobody sees a stale choice.
+
+    `last_resort`: who is asked when no node is up: draining ones, else those that nothing is known of yet.
+    """
 
     def __init__(self, nodes: Iterable[Node], on_change: Callable[[Node], None] = lambda _node: None) -> None:
         self.nodes = {node.name: node for node in nodes}
         self.up: tuple[Node, ...] = ()
         self.draining: tuple[Node, ...] = ()
+        self.last_resort: tuple[Node, ...] = ()
         self._on_change = on_change
+        self._followers: list[Follower] = []
         self._regroup()
+
+    def follow(self, follower: Follower) -> None:
+        """Tell `follower` now of the nodes that are here, and later of every change of the list."""
+        self._followers.append(follower)
+        follower((), tuple(self.nodes.values()))
+
+    def set_nodes(self, specs: Iterable[NodeSpec], patience: Patience) -> None:
+        """Make this the list of nodes, in this order.
+
+        A node whose name and address stay keeps all that is known of it, and the weight that an operator gave it
+        unless the list now says another one than before. A name at another address keeps its counters and the
+        operator's order. What does not appear here is gone.
+        """
+        before, self.nodes = self.nodes, {}
+        for spec in specs:
+            node = before.get(spec.name)
+            if node is None or node.address != spec.address:
+                node = _successor(node, spec, patience)
+            elif node.spec.weight != spec.weight:
+                node.weight = spec.weight
+            node.spec = spec
+            node.health.patience = patience
+            self.nodes[spec.name] = node
+        gone = [node for name, node in before.items() if self.nodes.get(name) is not node]
+        come = [node for name, node in self.nodes.items() if before.get(name) is not node]
+        for node in gone:
+            node.is_up = False
+        self._regroup()
+        if gone or come:
+            for follower in self._followers:
+                follower(gone, come)
 
     def unreachable(self, node: Node, reason: str) -> None:
         self._settle(node, changed=node.health.unreachable(reason))
@@ -101,14 +152,13 @@ class Pool:
         self._settle(node, changed=changed)
 
     def set_weight(self, node: Node, weight: int) -> None:
-        if not 0 <= weight <= WEIGHT_MAX:
-            raise ValueError(f"a weight is a whole number from 0 to {WEIGHT_MAX}, not {weight}")
-        changed = node.weight != weight
+        """The operator's word. Raises ValueError."""
+        changed = node.weight != checked_weight(weight)
         node.weight = weight
         self._settle(node, changed=changed)
 
     def _settle(self, node: Node, *, changed: bool) -> None:
-        if changed:
+        if changed and self.nodes.get(node.name) is node:  # of one that was taken out nobody wants to hear
             if node.state is NodeState.DOWN:
                 node.sessions = None
             self._regroup()
@@ -119,6 +169,9 @@ class Pool:
             node.is_up = node.state is NodeState.UP
         self.up = tuple(node for node in self.nodes.values() if node.is_up)
         self.draining = tuple(node for node in self.nodes.values() if node.state is NodeState.DRAINING)
+        self.last_resort = self.draining or tuple(
+            node for node in self.nodes.values() if node.state is NodeState.DOWN and node.reason == UNCHECKED
+        )
 
     def check_invariants(self) -> None:
         for node in self.nodes.values():
@@ -129,3 +182,13 @@ class Pool:
                 raise AssertionError(f"{node.name} is {node.state} and grouped otherwise")
             if node.active < 0:
                 raise AssertionError(f"{node.name} finished more requests than it began")
+
+
+def _successor(node: Node | None, spec: NodeSpec, patience: Patience) -> Node:
+    """A new node; what outlives its change of address, if it has had another one."""
+    new = Node(spec.name, spec.address, patience, spec.weight, spec.zone)
+    if node is not None:
+        new.order, new.counters = node.order, node.counters
+        if node.spec.weight == spec.weight:
+            new.weight = node.weight
+    return new

@@ -1,7 +1,7 @@
 """Where a request goes: its session's node if that is up, else a live one.
 
-Draining nodes are chosen only when no node is up: an answer from them is better than none. Nodes that are down
-or in maintenance are never chosen.
+Draining nodes are chosen only when no node is up, since an answer from them is better than none; where there are none
+either, nodes that were not checked yet. Nodes that are known to be down, or in maintenance, are never chosen.
 """
 
 from collections.abc import Callable, Collection
@@ -31,7 +31,7 @@ class Router:
         route = self._route_of(cookie, target)
         up = self._pool.up
         if route is None:
-            candidates = up or self._pool.draining
+            candidates = up or self._pool.last_resort
             return self._for_new(candidates) if candidates else None
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
@@ -40,7 +40,7 @@ class Router:
 
     def another(self, tried: Collection[Node]) -> Node | None:
         """A live node outside `tried`, for failover and retries."""
-        for group in (self._pool.up, self._pool.draining):
+        for group in (self._pool.up, self._pool.last_resort):
             candidates = [node for node in group if node not in tried]
             if candidates:
                 return self._failover(candidates)

@@ -130,6 +130,13 @@ class NodeConnections:
         for upstream in tuple(self._open):
             upstream.give_up(reason)
 
+    def retire(self, reason: str) -> None:
+        """The node was taken out of the list: requests that it has finish there, nothing else happens."""
+        self._idle_max = 0
+        self._deadlines.remove_reaper(self._reap)
+        self.close_idle()
+        self.give_up_connects(reason)
+
     def close_idle(self) -> None:
         idle, self._idle = self._idle, deque()
         for upstream in idle:

@@ -230,7 +230,7 @@ class Exchange:
                 # It has failed us, which the node that refers to it does not know yet. Without our field the next
                 # node serves the session, whoever has it; not this one if another can, for it may be draining.
                 self._referrals = REFERRALS_MAX
-                owner = service.router.another((*self._tried, node)) or node
+                owner = service.router.another((*self._tried, node)) or service.pool.nodes.get(node.name)
             self._destination = owner
             return False
         if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
@@ -248,12 +248,13 @@ class Exchange:
         return True
 
     def go_elsewhere(self) -> None:
-        """Send the request where `wants` decided."""
-        if self._destination is None:
-            raise AssertionError("nobody decided where to go")
+        """Send the request where `wants` decided; there is nobody if the node was the last and was taken out."""
         self._leave_node()
         node, self._destination = self._destination, None
-        self._attempt(node)
+        if node is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(node)
 
     def head_for_client(self, head: ResponseHead) -> bytes | None:
         """The head as the client gets it; None: as it is."""

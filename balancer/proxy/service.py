@@ -6,7 +6,7 @@ shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after a
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from balancer.core.pool import Node, Pool
@@ -54,24 +54,13 @@ class ProxyService:
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
         )
-        response_limits = Limits(
+        self._response_limits = Limits(
             head_bytes_max=settings.response_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=sys.maxsize,  # an answer is streamed, however long
         )
-        self.connections = {
-            node.name: NodeConnections(
-                node,
-                pool,
-                self.deadlines,
-                response_limits,
-                connect_timeout_s=settings.connect_timeout_s,
-                idle_timeout_s=settings.node_keepalive_timeout_s,
-                idle_max=settings.node_idle_connections_max,
-                on_suspicion=on_suspicion,
-            )
-            for node in pool.nodes.values()
-        }
+        self.connections: dict[str, NodeConnections] = {}
+        pool.follow(self._nodes_changed)
         self._clients: set[Downstream] = set()
         self._tunnels: set[Tunnel] = set()
         self._all_left = asyncio.Event()
@@ -137,6 +126,26 @@ class ProxyService:
         from_node = head + upstream.hand_over()
         tunnel.open(
             client.hand_over(), from_node, client_is_full=client.is_full, node_is_full=upstream.is_full
+        )
+
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        leaving = [self.connections.pop(node.name) for node in gone]
+        for node in come:
+            self.connections[node.name] = self._connections_to(node)
+        for connections in leaving:  # last, because who waits there goes to one of the others
+            connections.retire("the node was taken out")
+
+    def _connections_to(self, node: Node) -> NodeConnections:
+        settings = self.settings
+        return NodeConnections(
+            node,
+            self.pool,
+            self.deadlines,
+            self._response_limits,
+            connect_timeout_s=settings.connect_timeout_s,
+            idle_timeout_s=settings.node_keepalive_timeout_s,
+            idle_max=settings.node_idle_connections_max,
+            on_suspicion=self.on_suspicion,
         )
 
     def _note_if_all_left(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from balancer.core.health import Patience
+from balancer.core.node_spec import NodeSpec
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
@@ -322,3 +324,26 @@ async def test_requests_are_logged_with_the_id_that_the_node_gets(
         "/a",
     )
     assert line["duration_ms"] >= 0
+
+
+async def test_the_list_of_nodes_can_change_while_it_serves(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
+) -> None:
+    url, admin = f"http://{balancer.listen_address}/", f"http://{balancer.admin_address}"
+    third = ScriptedNode("node3", serve)
+    await third.start()
+    try:
+        specs = [NodeSpec(node.name, node.address) for node in (nodes[1], third)]
+        balancer.pool.set_nodes(specs, Patience(rise=1, fall=3, request_fall=10))
+        await until(lambda: balancer.pool.nodes["node3"].is_up)  # it was checked at once
+        rows = json.loads(await text(web, admin + "/v1/nodes"))["nodes"]
+        assert [row["name"] for row in rows] == ["node2", "node3"]
+        assert {await text(web, url) for _ in range(4)} == {"node2", "node3"}
+        metrics = await text(web, admin + "/metrics")
+        assert 'balancer_node_active{node="node3"}' in metrics
+        assert "node1" not in metrics
+        checks = len(nodes[0].requests)
+        await until(lambda: len(third.requests) > 8)
+        assert len(nodes[0].requests) <= checks + 1  # one may have been under way
+    finally:
+        await third.stop()

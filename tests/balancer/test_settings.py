@@ -14,7 +14,13 @@ NODE = ("node1=127.0.0.1:8101",)
 def test_the_defaults_need_only_a_node() -> None:
     settings = Settings(node=NODE)
     assert validated(settings) is settings
-    assert {name: str(where) for name, where in nodes(settings).items()} == {"node1": "127.0.0.1:8101"}
+    assert [(spec.name, str(spec.address)) for spec in nodes(settings)] == [("node1", "127.0.0.1:8101")]
+
+
+def test_a_node_may_have_a_weight_and_a_zone() -> None:
+    plain, heavy, far = nodes(Settings(node=("a=h:1", "b=h:2;weight=3", "c=[::1]:3;zone=eu-1;weight=0")))
+    assert [(spec.weight, spec.zone) for spec in (plain, heavy, far)] == [(1, ""), (3, ""), (0, "eu-1")]
+    assert str(far.address) == "[::1]:3"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,10 @@ def test_the_defaults_need_only_a_node() -> None:
         ({"node": ("no.de=127.0.0.1:1",)}, "not NAME=HOST:PORT"),
         ({"node": ("node1=127.0.0.1",)}, "node node1"),
         ({"node": ("node1=127.0.0.1:0",)}, "port 0"),
+        ({"node": ("node1=h:1;weight=1.5",)}, "node node1: weight '1.5' is not a whole number"),
+        ({"node": ("node1=h:1;weight=1001",)}, "node node1: a weight is a whole number from 0 to 1000"),
+        ({"node": ("node1=h:1;zone=",)}, "node node1: zone '' is not a name"),
+        ({"node": ("node1=h:1;colour=red",)}, "neither weight=NUMBER nor zone=NAME"),
         ({"node": (*NODE, *NODE)}, "two nodes are called node1"),
         ({"listen": "8080"}, "listen"),
         ({"admin": "127.0.0.1"}, "admin"),
