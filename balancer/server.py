@@ -1,6 +1,6 @@
 """The balancer as one object: data plane, health checks and admin port, started and stopped together.
 
-Start: nodes are checked once, then the port opens, so the first request finds the nodes known. Stop: the port
+Start: the cluster is asked for its members, nodes are checked once, then the port opens, so the first request finds the nodes known. Stop: the port
 closes, requests in flight finish within `drain_timeout_s`, the admin port goes last so that it can be watched.
 """
 
@@ -12,11 +12,13 @@ from aiohttp import web
 
 from balancer.admin.api import AdminApi
 from balancer.core.health import Patience
+from balancer.core.node_list import NodeList
 from balancer.core.pool import Node, NodeState, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder
 from balancer.errors import ConfigurationError
 from balancer.proxy.checks import HealthChecker
+from balancer.proxy.discovery import Discovery
 from balancer.proxy.service import ProxyService
 from balancer.settings import Settings, admin_token, listen_address, nodes, validated
 from sessiond.contract.address import Address
@@ -40,8 +42,11 @@ class Balancer:
             rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall
         )
         self.pool = Pool((), self._node_changed)
-        self.pool.set_nodes(nodes(settings), patience)
+        self.node_list = NodeList(self.pool, nodes(settings), patience)
         self._checker = HealthChecker(settings, self.pool, self._node_silent)
+        self._discovery: Discovery | None = None
+        if settings.discover:
+            self._discovery = Discovery(settings, self.pool, self.node_list, self._checker.check_soon)
         self._service: ProxyService | None = None
         self._admin: AdminApi | None = None
         self._runners: list[web.BaseRunner] = []
@@ -62,12 +67,15 @@ class Balancer:
         self.pool.follow(self._nodes_changed)
         router = Router(self.pool, route_finder(settings.cookie_name), random.Random())  # noqa: S311 - spreads load
         self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
+        service.discovery = self._discovery
         admin_at = listen_address(settings.admin, "admin")
         token = None if admin_at.is_loopback else admin_token(settings)
         self._admin = AdminApi(self.pool, service, token)
         admin = web.AppRunner(self._admin.application(), shutdown_timeout=ADMIN_SHUTDOWN_S, access_log=None)
         try:
             await self._open("admin", admin, admin_at)
+            if self._discovery is not None:
+                await self._discovery.start()
             await self._checker.start()
             service.start()
             proxy = web.ServerRunner(service, shutdown_timeout=settings.drain_timeout_s)  # type: ignore[arg-type]  # any callable with pre_shutdown and shutdown
@@ -82,6 +90,8 @@ class Balancer:
         """Take no more connections, let requests in flight finish, close everything. May be called twice."""
         while self._runners:
             await self._runners.pop().cleanup()
+        if self._discovery is not None:
+            await self._discovery.stop()
         await self._checker.stop()
 
     async def _open(self, option: str, runner: web.BaseRunner, where: Address) -> None:

@@ -31,6 +31,19 @@ class Settings:
     """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
     `weight` its share of new sessions beside the others' (default 1; 0: none). Quote it in a shell: ; ends commands."""
 
+    discover: tuple[str, ...] = ()
+    """Nodes' API ports, HOST:PORT each: the list of nodes is then the cluster's own, followed live. Several, in case one
+    is down. May stand beside `node`: those always stay."""
+
+    discover_token_file: Path | None = None
+    """File with the nodes' API token (their ``--api-token-file``), which they ask for off loopback."""
+
+    discover_interval_s: float = 1.0
+    """Time between two looks at the cluster's members: a new node gets traffic after this and one health check."""
+
+    discover_forget_s: float = 300.0
+    """A member that nobody has called living for so long, and that is down, disappears. One that left does so at once."""
+
     cookie_name: str = COOKIE_NAME
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
 
@@ -142,6 +155,8 @@ def validated(settings: Settings) -> Settings:
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
+    seeds(settings)
+    discover_token(settings)
     trusted_networks(settings)
     admin_token(settings)
     if not admin.is_loopback and settings.admin_token_file is None and not settings.insecure:
@@ -183,8 +198,11 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
         if spec.name in found:
             raise ConfigurationError(f"node: two nodes are called {spec.name}; a name stands for one address")
         found[spec.name] = spec
-    if not found:
-        raise ConfigurationError("node: name at least one node, like --node node1=127.0.0.1:8101")
+    if not found and not settings.discover:
+        raise ConfigurationError(
+            "node: name at least one node, like --node node1=127.0.0.1:8101, or a node's API port with "
+            "--discover 127.0.0.1:9101"
+        )
     return tuple(found.values())
 
 
@@ -196,15 +214,33 @@ def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...
         raise ConfigurationError(f"trusted_network: {error}; write it like 10.0.0.0/8") from None
 
 
+def seeds(settings: Settings) -> tuple[Address, ...]:
+    """The API ports that are asked for the cluster's members. Raises `ConfigurationError`."""
+    try:
+        return tuple(address.parse(text) for text in settings.discover)
+    except ValueError as error:
+        raise ConfigurationError(f"discover: {error}") from None
+
+
+def discover_token(settings: Settings) -> str | None:
+    """The token of the nodes' API ports, if there is one. Raises `ConfigurationError`."""
+    return _token(settings.discover_token_file, "discover_token_file")
+
+
 def admin_token(settings: Settings) -> str | None:
     """The token of the admin port, if there is one. Raises `ConfigurationError`."""
-    path = settings.admin_token_file
+    return _token(settings.admin_token_file, "admin_token_file")
+
+
+def _token(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"admin_token_file {path} cannot be read: {error}") from None
+        raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None
     if not token:
-        raise ConfigurationError(f"admin_token_file {path} is empty; write the token into it")
+        raise ConfigurationError(f"{option} {path} is empty; write the token into it")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(f"{option} {path} must hold one line of ASCII characters without spaces")
     return token

@@ -39,6 +39,12 @@ class _Balancer(Collector):
             ),
         ):
             yield CounterMetricFamily(f"balancer_{name}", text, value=value)
+        if self._service.discovery is not None:
+            yield CounterMetricFamily(
+                "balancer_discovery_failures",
+                "Looks at the cluster's members that no node answered; the last list stays",
+                value=self._service.discovery.rounds_failed,
+            )
         yield GaugeMetricFamily(
             "balancer_connections", "Client connections open", value=self._service.active_connections
         )

@@ -16,6 +16,7 @@ from balancer.core.routing import Router
 from balancer.proxy.access_log import AccessLog
 from balancer.proxy.connections import NodeConnections
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
@@ -47,6 +48,7 @@ class ProxyService:
         self.access_log = AccessLog() if settings.access_log else None
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.discovery: Discovery | None = None  # set by whoever starts it
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
         self.request_limits = Limits(

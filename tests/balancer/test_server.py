@@ -15,6 +15,8 @@ from balancer.core.node_spec import NodeSpec
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
+from sessiond.contract.cluster_view import MemberState
+from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
 
 
@@ -347,3 +349,26 @@ async def test_the_list_of_nodes_can_change_while_it_serves(
         assert len(nodes[0].requests) <= checks + 1  # one may have been under way
     finally:
         await third.stop()
+
+
+async def test_the_cluster_can_name_the_nodes(nodes: list[ScriptedNode], web: aiohttp.ClientSession) -> None:
+    api = FakeApi("node1", addresses={node.name: str(node.address) for node in nodes})
+    api.members = {node.name: MemberState.ALIVE for node in nodes}
+    await api.start()
+    balancer = Balancer(settings_for([], discover=(api.address,), discover_interval_s=0.02))
+    try:
+        await balancer.start()
+        url = f"http://{balancer.listen_address}/"
+        assert {await text(web, url) for _ in range(4)} == {
+            "node1",
+            "node2",
+        }  # known before the first request
+        await nodes[1].stop()
+        api.members["node2"] = MemberState.LEFT
+        await until(lambda: list(balancer.pool.nodes) == ["node1"])
+        assert {await text(web, url) for _ in range(4)} == {"node1"}
+        metrics = await text(web, f"http://{balancer.admin_address}/metrics")
+        assert "balancer_discovery_failures_total 0.0" in metrics
+    finally:
+        await balancer.stop()
+        await api.stop()

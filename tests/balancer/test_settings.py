@@ -36,6 +36,9 @@ def test_a_node_may_have_a_weight_and_a_zone() -> None:
         ({"node": ("node1=h:1;zone=",)}, "node node1: zone '' is not a name"),
         ({"node": ("node1=h:1;colour=red",)}, "neither weight=NUMBER nor zone=NAME"),
         ({"node": (*NODE, *NODE)}, "two nodes are called node1"),
+        ({"discover": ("node1",)}, "discover: 'node1' is not HOST:PORT"),
+        ({"discover_token_file": Path("/nowhere/token")}, "discover_token_file /nowhere/token"),
+        ({"discover_interval_s": 0.0}, "discover_interval_s must be more than 0"),
         ({"listen": "8080"}, "listen"),
         ({"admin": "127.0.0.1"}, "admin"),
         ({"admin": "0.0.0.0:8090"}, "admin_token_file"),
@@ -62,6 +65,10 @@ def test_an_empty_token_file_is_refused(tmp_path: Path) -> None:
     token.write_text(" \n")
     with pytest.raises(ConfigurationError, match="is empty"):
         validated(Settings(node=NODE, admin="0.0.0.0:8090", admin_token_file=token))
+
+
+def test_a_cluster_to_ask_is_enough() -> None:
+    validated(Settings(discover=("127.0.0.1:9101",)))
 
 
 def test_an_open_admin_port_must_be_asked_for() -> None:
