@@ -20,7 +20,7 @@ from balancer.errors import ConfigurationError
 from balancer.proxy.checks import HealthChecker
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.service import ProxyService
-from balancer.settings import Settings, admin_token, listen_address, nodes, validated
+from balancer.settings import Settings, admin_token, listen_address, nodes, policy, validated
 from sessiond.contract.address import Address
 from sessiond.contract.listening import listening
 
@@ -41,9 +41,10 @@ class Balancer:
         patience = Patience(
             rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall
         )
-        self.pool = Pool((), self._node_changed)
+        self.pool = Pool((), self._node_changed, policy(settings))
         self.node_list = NodeList(self.pool, nodes(settings), patience)
         self._checker = HealthChecker(settings, self.pool, self._node_silent)
+        self._was_panicking = False
         self._discovery: Discovery | None = None
         if settings.discover:
             self._discovery = Discovery(settings, self.pool, self.node_list, self._checker.check_soon)
@@ -65,7 +66,8 @@ class Balancer:
         """Returns when requests are served. Raises `ConfigurationError` if an address cannot be listened at."""
         settings = self.settings
         self.pool.follow(self._nodes_changed)
-        router = Router(self.pool, route_finder(settings.cookie_name), random.Random())  # noqa: S311 - spreads load
+        rng = random.Random()  # noqa: S311 - spreads load
+        router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm)
         self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
         service.discovery = self._discovery
         admin_at = listen_address(settings.admin, "admin")
@@ -107,6 +109,10 @@ class Balancer:
         event = log.warning if state is NodeState.DOWN else log.info
         why = {"reason": node.reason} if node.reason else {}
         event(f"node.{state.value}", node=node.name, address=str(node.address), **why)
+        if self.pool.is_panicking is not self._was_panicking:
+            self._was_panicking = self.pool.is_panicking
+            up, known = len(self.pool.up), len(self.pool.nodes)
+            log.warning("pool.panic" if self._was_panicking else "pool.panic_over", up=up, nodes=known)
         if self._service is not None and state is not NodeState.UP:
             connections = self._service.connections[node.name]
             connections.close_idle()

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from balancer.core import node_spec
+from balancer.core.algorithms import AlgorithmName
 from balancer.core.node_spec import NodeSpec
+from balancer.core.pool import Policy
 from balancer.errors import ConfigurationError
 from sessiond.contract import address
 from sessiond.contract.address import Address
@@ -43,6 +45,20 @@ class Settings:
 
     discover_forget_s: float = 300.0
     """A member that nobody has called living for so long, and that is down, disappears. One that left does so at once."""
+
+    algorithm: AlgorithmName = "round-robin"
+    """Who gets new sessions. round-robin: in turn, by weight; weighted: at random, by weight; random: whatever the weight;
+    least-connections: fewest requests for its weight; power-of-two: the less busy of two drawn; load: by reported load."""
+
+    zone: str = ""
+    """Our own zone: new sessions and those of dead nodes go to nodes in it while one is up there, else to all."""
+
+    slow_start_s: float = 10.0
+    """A node that comes back gets a tenth of its share of new sessions at first and all of it after this. 0: all at once."""
+
+    panic_threshold: float = 0.0
+    """Below this share of nodes up (0.5: half), health is not believed and all are tried. 0: never, right for a cluster
+    that goes on with one node; raise it for many nodes of which a few could not carry all."""
 
     cookie_name: str = COOKIE_NAME
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
@@ -140,8 +156,14 @@ class Settings:
 
 
 MAY_BE_ZERO = frozenset(
-    {"retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max"}
-)
+    {
+        "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
+        "slow_start_s", "panic_threshold",
+    }
+)  # fmt: skip
+
+AT_MOST_ONE = frozenset({"panic_threshold"})
+"""They are shares of something."""
 
 
 def validated(settings: Settings) -> Settings:
@@ -152,6 +174,9 @@ def validated(settings: Settings) -> Settings:
             least = "0 or more" if field.name in MAY_BE_ZERO else "more than 0"
             if value < 0 or (value == 0 and field.name not in MAY_BE_ZERO):
                 raise ConfigurationError(f"{field.name} must be {least}, not {value}")
+            if field.name in AT_MOST_ONE and value > 1:
+                raise ConfigurationError(f"{field.name} is a share, from 0 to 1, not {value}")
+    _zone(settings)
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
@@ -177,6 +202,21 @@ def validated(settings: Settings) -> Settings:
     ):
         raise ConfigurationError(f"cookie_name {settings.cookie_name!r} cannot be the name of a cookie")
     return settings
+
+
+def _zone(settings: Settings) -> None:
+    if settings.zone:
+        try:
+            node_spec.parse_zone(settings.zone)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+
+def policy(settings: Settings) -> Policy:
+    """The rules for all nodes together."""
+    return Policy(
+        zone=settings.zone, slow_start_s=settings.slow_start_s, panic_threshold=settings.panic_threshold
+    )
 
 
 def listen_address(text: str, option: str) -> Address:

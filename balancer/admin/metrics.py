@@ -46,6 +46,11 @@ class _Balancer(Collector):
                 value=self._service.discovery.rounds_failed,
             )
         yield GaugeMetricFamily(
+            "balancer_panic",
+            "1 while so few nodes are up that health is not believed",
+            value=float(self._pool.is_panicking),
+        )
+        yield GaugeMetricFamily(
             "balancer_connections", "Client connections open", value=self._service.active_connections
         )
 
@@ -86,6 +91,11 @@ class _Balancer(Collector):
             ("active", "Requests and tunnels at the node now", [node.active for node in nodes]),
             ("weight", "Share of new sessions", [node.weight for node in nodes]),
             (
+                "warmth",
+                "Part of its share that the node gets: less than 1 after it came back",
+                [node.warmth for node in nodes],
+            ),
+            (
                 "idle_connections",
                 "Idle connections to the node",
                 [connections[n.name].idle_count for n in nodes],
@@ -100,3 +110,10 @@ class _Balancer(Collector):
             if node.sessions is not None:
                 sessions.add_metric([node.name], node.sessions)
         yield sessions
+        load = GaugeMetricFamily(
+            "balancer_node_load", "Load the node reported: 0 idle, 1 busy", labels=["node"]
+        )
+        for node in nodes:
+            if node.load is not None:
+                load.add_metric([node.name], node.load.figure)
+        yield load

@@ -1,4 +1,4 @@
-"""Where a request goes: its session's node if that is up, else a live one.
+"""Where a request goes: its session's node if that counts as up, else a live one, in our own zone if one is up there.
 
 Draining nodes are chosen only when no node is up, since an answer from them is better than none; where there are none
 either, nodes that were not checked yet. Nodes that are known to be down, or in maintenance, are never chosen.
@@ -7,7 +7,7 @@ either, nodes that were not checked yet. Nodes that are known to be down, or in 
 from collections.abc import Callable, Collection
 from random import Random
 
-from balancer.core.algorithms import Algorithm, random_node, round_robin
+from balancer.core.algorithms import AlgorithmName, algorithm, weighted
 from balancer.core.pool import Node, Pool
 
 
@@ -19,19 +19,18 @@ class Router:
         pool: Pool,
         route_of: Callable[[bytes, bytes], str | None],
         rng: Random,
-        for_new: Algorithm | None = None,
+        for_new: AlgorithmName = "round-robin",
     ) -> None:
         self._pool = pool
         self._route_of = route_of
-        self._for_new = for_new or round_robin()
-        self._failover = random_node(rng)
+        self._for_new = algorithm(for_new, rng)
+        self._failover = weighted(rng)
 
     def first(self, cookie: bytes, target: bytes) -> Node | None:
         """The node for a request; None when there is none at all."""
         route = self._route_of(cookie, target)
-        up = self._pool.up
         if route is None:
-            candidates = up or self._pool.last_resort
+            candidates = self._pool.near or self._pool.last_resort
             return self._for_new(candidates) if candidates else None
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
@@ -40,7 +39,8 @@ class Router:
 
     def another(self, tried: Collection[Node]) -> Node | None:
         """A live node outside `tried`, for failover and retries."""
-        for group in (self._pool.up, self._pool.last_resort):
+        pool = self._pool
+        for group in (pool.near, pool.usable, pool.last_resort):
             candidates = [node for node in group if node not in tried]
             if candidates:
                 return self._failover(candidates)

@@ -3,7 +3,7 @@
 A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
 
 A new connection each time, because that is what has to work for a user's request, and because the name must be
-resolved anew. A node of ours says its state and its sessions; any other server is up if it answers 2xx or 3xx.
+resolved anew. A node of ours says its state, its sessions and its load; any other server is up if it answers 2xx or 3xx.
 """
 
 import asyncio
@@ -116,11 +116,12 @@ class HealthChecker:
             self._pool.check_failed(node, number, why, deliberate=True)
             return
         sessions = view.primaries if view is not None else None
+        load = view.load if view is not None else None
         if 200 <= status < 400:
             draining = view is not None and view.state is MemberState.DRAINING
-            self._pool.check_passed(node, number, sessions=sessions, draining=draining)
+            self._pool.check_passed(node, number, sessions=sessions, draining=draining, load=load)
         elif view is not None and view.state is MemberState.DRAINING:
-            self._pool.check_passed(node, number, sessions=sessions, draining=True)
+            self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
         elif status == UNAVAILABLE:
             why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
             self._pool.check_failed(node, number, why, deliberate=True)

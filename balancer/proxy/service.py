@@ -62,6 +62,8 @@ class ProxyService:
             body_bytes_max=sys.maxsize,  # an answer is streamed, however long
         )
         self.connections: dict[str, NodeConnections] = {}
+        pool.tick(self.deadlines.now)
+        self.deadlines.add_reaper(pool.tick)
         pool.follow(self._nodes_changed)
         self._clients: set[Downstream] = set()
         self._tunnels: set[Tunnel] = set()

@@ -108,6 +108,9 @@ async def test_nodes_are_shown_and_take_orders(
         "requests": 0,
         "failures": 0,
         "sessions": 4,
+        "zone": "",
+        "load": 0.0,
+        "warmth": 1.0,
     }
     async with web.put(f"{admin}/node1", json={"state": "maintenance", "weight": 3}) as answer:
         body = await answer.json()

@@ -39,6 +39,8 @@ def test_a_node_may_have_a_weight_and_a_zone() -> None:
         ({"discover": ("node1",)}, "discover: 'node1' is not HOST:PORT"),
         ({"discover_token_file": Path("/nowhere/token")}, "discover_token_file /nowhere/token"),
         ({"discover_interval_s": 0.0}, "discover_interval_s must be more than 0"),
+        ({"zone": "a b"}, "zone 'a b' is not a name"),
+        ({"panic_threshold": 1.5}, "panic_threshold is a share, from 0 to 1"),
         ({"listen": "8080"}, "listen"),
         ({"admin": "127.0.0.1"}, "admin"),
         ({"admin": "0.0.0.0:8090"}, "admin_token_file"),
