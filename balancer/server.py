@@ -116,6 +116,8 @@ class Balancer:
         if self._service is not None and state is not NodeState.UP:
             connections = self._service.connections[node.name]
             connections.close_idle()
+            if connections.queue is not None and not node.is_up:
+                connections.queue.turn_away(node.reason)
             if state is NodeState.DOWN:
                 connections.give_up_connects(node.reason)
         if self._admin is not None:

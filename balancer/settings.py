@@ -4,6 +4,7 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 (``BALANCER_CONNECT_TIMEOUT_S``) and a TOML key (``connect_timeout_s``). Units stand last in a name.
 """
 
+import sys
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -114,6 +115,17 @@ class Settings:
     node_idle_connections_max: int = 256
     """Idle connections kept to one node; more are closed when their request is done."""
 
+    node_connections_max: int = 0
+    """Requests and tunnels that one node may have at a time; more wait for it. What it can work at before it gets slower
+    for all; tunnels count for as long as they last. 0: no limit."""
+
+    node_queue_max: int = 100
+    """Requests that wait for one node at its limit; more get 503 with Retry-After. About what the node answers in
+    `node_queue_timeout_s`."""
+
+    node_queue_timeout_s: float = 5.0
+    """A request that has waited so long for a node at its limit gets 503 with Retry-After. As long as users would wait."""
+
     health_path: str = HEALTH_PATH
     """What a node is asked to see whether it is fit. Any 2xx or 3xx counts, so ``/`` does for other servers."""
 
@@ -158,7 +170,7 @@ class Settings:
 MAY_BE_ZERO = frozenset(
     {
         "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
-        "slow_start_s", "panic_threshold",
+        "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max",
     }
 )  # fmt: skip
 
@@ -215,7 +227,11 @@ def _zone(settings: Settings) -> None:
 def policy(settings: Settings) -> Policy:
     """The rules for all nodes together."""
     return Policy(
-        zone=settings.zone, slow_start_s=settings.slow_start_s, panic_threshold=settings.panic_threshold
+        zone=settings.zone,
+        slow_start_s=settings.slow_start_s,
+        panic_threshold=settings.panic_threshold,
+        active_max=settings.node_connections_max or sys.maxsize,
+        queued_max=settings.node_queue_max,
     )
 
 

@@ -81,6 +81,16 @@ class _Balancer(Collector):
                 "421 answers of the node that were followed",
                 [node.counters.referrals for node in nodes],
             ),
+            (
+                "queue_overflows",
+                "Requests refused because too many waited for the node",
+                [node.counters.queue_overflows for node in nodes],
+            ),
+            (
+                "queue_timeouts",
+                "Requests refused because they waited too long for the node",
+                [node.counters.queue_timeouts for node in nodes],
+            ),
         ):
             counter = CounterMetricFamily(f"balancer_node_{name}", text, labels=["node"])
             for node, count in zip(nodes, counts, strict=True):
@@ -89,6 +99,7 @@ class _Balancer(Collector):
         connections = self._service.connections
         for name, text, values in (
             ("active", "Requests and tunnels at the node now", [node.active for node in nodes]),
+            ("queued", "Requests that wait for their turn at the node", [node.queued for node in nodes]),
             ("weight", "Share of new sessions", [node.weight for node in nodes]),
             (
                 "warmth",

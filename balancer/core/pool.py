@@ -8,6 +8,7 @@ The list of nodes may change at any time. A node is one name at one address: a n
 health nobody knows yet, while requests in flight finish at the old one. Nobody is sent to a node that was taken out.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -27,11 +28,14 @@ class Policy:
 
     `zone`: our own; nodes there are preferred. `slow_start_s`: a node that was down gets its whole share of new sessions
     after this. `panic_threshold`: below this share of nodes up, health is not believed.
+    `active_max`, `queued_max`: requests that a node may have, and that may wait for it.
     """
 
     zone: str = ""
     slow_start_s: float = 0.0
     panic_threshold: float = 0.0
+    active_max: int = sys.maxsize
+    queued_max: int = 0
 
 
 class NodeState(StrEnum):
@@ -45,12 +49,15 @@ class NodeState(StrEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx."""
+    """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
+    told to come back because too many waited for the node, or because they had waited too long."""
 
     requests: int = 0
     failures: int = 0
     retries: int = 0
     referrals: int = 0
+    queue_overflows: int = 0
+    queue_timeouts: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
 
 
@@ -58,12 +65,12 @@ class Node:
     """One back end. `weight`: its share of new sessions. `active`: requests and tunnels there now.
 
     `sessions` (primaries) and `load`: as it reported, None if unknown. `is_up`: it counts as up, and may be sent requests.
-    `warmth`: 1, and less for a while after it came back. `credit`: what round robin owes it.
+    `queued`: requests that wait for their turn there. `warmth`: 1, and less for a while after it came back. `credit`: what round robin owes it.
     """
 
     __slots__ = (
-        "active", "address", "counters", "credit", "health", "is_cold", "is_up", "load", "name", "order", "sessions",
-        "spec", "warm_since", "warmth", "weight",
+        "active", "address", "counters", "credit", "health", "is_cold", "is_up", "load", "name", "order", "queued",
+        "sessions", "spec", "warm_since", "warmth", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +88,7 @@ class Node:
         self.warm_since = 0.0
         self.credit = 0.0
         self.active = 0
+        self.queued = 0
         self.sessions: int | None = None
         self.load: Load | None = None
         self.counters = Counters()
@@ -135,7 +143,7 @@ class Pool:
         self.last_resort: tuple[Node, ...] = ()
         self.is_panicking = False
         self._on_change = on_change
-        self._policy = policy
+        self.policy = policy
         self._followers: list[Follower] = []
         self._warming: set[Node] = set()
         self._now = 0.0
@@ -227,9 +235,9 @@ class Pool:
             node for node in nodes if node in self.up or (node in down and node.order is NodeState.UP)
         )
         judged = len(wanted) - len(unknown.intersection(wanted))
-        self.is_panicking = len(self.up) < judged * self._policy.panic_threshold
+        self.is_panicking = len(self.up) < judged * self.policy.panic_threshold
         self.usable = wanted if self.is_panicking else self.up
-        zone = self._policy.zone
+        zone = self.policy.zone
         self.near = (
             tuple(node for node in self.usable if zone and node.zone == zone and node.weight) or self.usable
         )
@@ -243,14 +251,14 @@ class Pool:
 
     def _begin_to_warm(self, node: Node) -> None:
         node.is_cold = False
-        if self._policy.slow_start_s:
+        if self.policy.slow_start_s:
             node.warm_since = self._now
             self._warming.add(node)
             self._warm(node)
 
     def _warm(self, node: Node) -> None:
         """Its share rises in a straight line."""
-        passed = (self._now - node.warm_since) / self._policy.slow_start_s
+        passed = (self._now - node.warm_since) / self.policy.slow_start_s
         node.warmth = min(1.0, WARMTH_MIN + (1.0 - WARMTH_MIN) * passed)
         if node.warmth == 1.0:
             self._warming.discard(node)
@@ -266,7 +274,7 @@ class Pool:
                 )
             if (node in self.draining) != (node.state is NodeState.DRAINING):
                 raise AssertionError(f"{node.name} is {node.state} and grouped otherwise")
-            if node.active < 0:
+            if node.active < 0 or node.queued < 0:
                 raise AssertionError(f"{node.name} finished more requests than it began")
         if not set(self.up) <= set(self.usable) or not set(self.near) <= set(self.usable):
             raise AssertionError("somebody is up and not usable, or preferred and not usable")

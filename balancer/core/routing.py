@@ -2,12 +2,16 @@
 
 Draining nodes are chosen only when no node is up, since an answer from them is better than none; where there are none
 either, nodes that were not checked yet. Nodes that are known to be down, or in maintenance, are never chosen.
+
+Where nodes may have only so many requests, one with a place free is preferred, in another zone if need be. A session's
+own node is not: who has a session waits for it there.
 """
 
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
-from balancer.core.algorithms import AlgorithmName, algorithm, weighted
+from balancer.core.algorithms import Algorithm, AlgorithmName, algorithm, weighted
 from balancer.core.pool import Node, Pool
 
 
@@ -30,8 +34,7 @@ class Router:
         """The node for a request; None when there is none at all."""
         route = self._route_of(cookie, target)
         if route is None:
-            candidates = self._pool.near or self._pool.last_resort
-            return self._for_new(candidates) if candidates else None
+            return self._choose(self._for_new, ())
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
             return node
@@ -39,12 +42,31 @@ class Router:
 
     def another(self, tried: Collection[Node]) -> Node | None:
         """A live node outside `tried`, for failover and retries."""
+        return self._choose(self._failover, tried)
+
+    def _choose(self, algorithm: Algorithm, tried: Collection[Node]) -> Node | None:
         pool = self._pool
-        for group in (pool.near, pool.usable, pool.last_resort):
-            candidates = [node for node in group if node not in tried]
+        if pool.policy.active_max != sys.maxsize:
+            candidates = self._with_room(tried)
             if candidates:
-                return self._failover(candidates)
+                return algorithm(candidates)
+        for group in (pool.near, pool.usable, pool.last_resort):
+            candidates = [node for node in group if node not in tried] if tried else group
+            if candidates:
+                return algorithm(candidates)
         return None
+
+    def _with_room(self, tried: Collection[Node]) -> Sequence[Node]:
+        """Nodes that have a place free; if none has, those where a request may wait; near ones first in both cases."""
+        policy = self._pool.policy
+        for limit in (policy.active_max, policy.active_max + policy.queued_max):
+            for group in (self._pool.near, self._pool.usable):
+                candidates = [
+                    node for node in group if node.active + node.queued < limit and node not in tried
+                ]
+                if candidates:
+                    return candidates
+        return ()
 
     def owner(self, name: str) -> Node | None:
         """The node that a 421 refers to, if it may be sent requests."""

@@ -18,6 +18,7 @@ from balancer.core.pool import Node
 from balancer.core.request import RequestHead
 from balancer.core.response import ResponseHead
 from balancer.core.retry import REFERRALS_MAX, Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
-        "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class Exchange:
         self._node: Node | None = None
         self._upstream: Upstream | None = None
         self._attempts = 0
+        self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
         self._destination: Node | None = None  # decided by `wants`
@@ -125,6 +127,8 @@ class Exchange:
         upstream, node, client = self._upstream, self._node, self._client
         if client.is_half_closed:
             client.abort()  # which abandons
+        elif self._queue is not None:
+            self._answer(UNAVAILABLE, "the node has too much to do")
         elif self._phase is Phase.ANSWERING:
             if node is not None and not client.is_full and self.request_is_complete:
                 self._service.pool.request_failed(node, "fell silent within an answer")
@@ -141,20 +145,49 @@ class Exchange:
 
     # The attempt.
 
-    def _attempt(self, node: Node, *, anew: bool = False) -> None:
-        """Send the request to `node`, over a new connection if `anew`."""
-        self._attempts += 1
-        self._node = node
+    def _attempt(self, node: Node, *, anew: bool = False, has_place: bool = False) -> None:
+        """Send the request to `node`, over a new connection if `anew`; wait for a place there unless it has one."""
         self._phase = Phase.UNSENT
         self._client.wait(self._service.settings.response_head_timeout_s)
+        connections = self._service.connections[node.name]
+        if node.active + node.queued >= connections.active_max and not has_place:
+            self._wait_at(connections.queue)
+            return
+        self._attempts += 1
+        self._node = node
         node.active += 1
         node.counters.requests += 1
-        connections = self._service.connections[node.name]
         upstream = None if anew else connections.take()
         if upstream is None:
             connections.connect(self)
         else:
             self._send(upstream)
+
+    def _wait_at(self, queue: NodeQueue | None) -> None:
+        if queue is None or not queue.join(self):
+            self._answer(UNAVAILABLE, "too many requests wait for the node already")
+        else:
+            self._queue = queue
+
+    def admitted(self, node: Node) -> None:
+        """Its turn has come."""
+        self._queue = None
+        self._attempt(node, has_place=True)
+        self.adjust_reading()
+
+    def turned_away(self, node: Node, reason: str) -> None:
+        """The node takes no more requests."""
+        self._queue = None
+        log.debug("attempt.turned_away", node=node.name, reason=reason)
+        following = self._service.router.another((*self._tried, node))
+        if following is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(following)
+
+    def waited_in_vain(self) -> None:
+        self._queue = None
+        self._answer(UNAVAILABLE, "the node has too much to do")
 
     def connected(self, upstream: Upstream) -> None:
         self._send(upstream)
@@ -206,7 +239,7 @@ class Exchange:
             return
         service.totals.retries += 1
         node.counters.retries += 1
-        self._attempt(following, anew=following is node)
+        self._attempt(following, anew=following is node, has_place=following is node)
 
     # The answer, from the node.
 
@@ -350,6 +383,8 @@ class Exchange:
             self._log.write(self._line, self.head, self._node, self._status)
         if self._node is not None:
             self._leave_node()
+        elif self._queue is not None:
+            self._queue.leave(self)
         self._held = b""
 
     def _leave_node(self) -> Node:
@@ -357,5 +392,7 @@ class Exchange:
         if node is None:
             raise AssertionError("no attempt to leave")
         node.active -= 1
+        if node.queued:
+            self._service.admit_soon(node)
         self._node = self._upstream = None
         return node

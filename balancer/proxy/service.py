@@ -18,6 +18,7 @@ from balancer.proxy.connections import NodeConnections
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
 from balancer.settings import Settings, trusted_networks
@@ -120,8 +121,8 @@ class ProxyService:
         node.active += 1
 
         def close(tunnel: Tunnel) -> None:
-            node.active -= 1
             self._tunnels.discard(tunnel)
+            self._leave_node(node)
 
         tunnel = Tunnel(
             self.deadlines, self.settings.tunnel_idle_timeout_s, client.transport, upstream.transport, close
@@ -150,7 +151,32 @@ class ProxyService:
             idle_timeout_s=settings.node_keepalive_timeout_s,
             idle_max=settings.node_idle_connections_max,
             on_suspicion=self.on_suspicion,
+            queue=self._queue_for(node),
         )
+
+    def _queue_for(self, node: Node) -> NodeQueue | None:
+        settings = self.settings
+        if not settings.node_connections_max:
+            return None
+        return NodeQueue(
+            node,
+            self.deadlines,
+            active_max=settings.node_connections_max,
+            waiting_max=settings.node_queue_max,
+            timeout_s=settings.node_queue_timeout_s,
+        )
+
+    def _leave_node(self, node: Node) -> None:
+        """A tunnel there is over."""
+        node.active -= 1
+        if node.queued:
+            self.admit_soon(node)
+
+    def admit_soon(self, node: Node) -> None:
+        """A node for which requests wait has a place free."""
+        queue = self.connections[node.name].queue
+        if queue is not None:
+            queue.admit_soon()
 
     def _note_if_all_left(self) -> None:
         if self.is_stopping and not self._clients:

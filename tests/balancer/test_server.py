@@ -12,6 +12,7 @@ import pytest
 
 from balancer.core.health import Patience
 from balancer.core.node_spec import NodeSpec
+from balancer.core.pool import NodeState
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
@@ -108,6 +109,7 @@ async def test_nodes_are_shown_and_take_orders(
         "requests": 0,
         "failures": 0,
         "sessions": 4,
+        "queue": 0,
         "zone": "",
         "load": 0.0,
         "warmth": 1.0,
@@ -375,3 +377,32 @@ async def test_the_cluster_can_name_the_nodes(nodes: list[ScriptedNode], web: ai
     finally:
         await balancer.stop()
         await api.stop()
+
+
+async def test_who_waits_for_a_node_that_is_ordered_away_goes_to_another(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def slow(connection: Connection) -> None:
+        while request := await connection.request():
+            if request.line.split(b" ")[1] != b"/_sessiond/health":
+                await may_answer.wait()
+            await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnode1")
+
+    nodes[0].script = slow
+    balancer = Balancer(settings_for(nodes, node_connections_max=1))
+    await balancer.start()
+    try:
+        url = f"http://{balancer.listen_address}/"
+        cookies = {"Cookie": f"SESSIONID={TOKEN}.node1"}
+        first = asyncio.create_task(text(web, url, headers=cookies))
+        await until(lambda: balancer.pool.nodes["node1"].active)
+        second = asyncio.create_task(text(web, url, headers=cookies))
+        await until(lambda: balancer.pool.nodes["node1"].queued)
+        balancer.pool.set_order(balancer.pool.nodes["node1"], NodeState.MAINTENANCE)
+        assert await second == "node2"
+        may_answer.set()
+        assert await first == "node1"
+    finally:
+        await balancer.stop()
