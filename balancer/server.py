@@ -12,15 +12,16 @@ from aiohttp import web
 
 from balancer.admin.api import AdminApi
 from balancer.core.health import Patience
+from balancer.core.likely_backup import likely_backup
 from balancer.core.node_list import NodeList
 from balancer.core.pool import Node, NodeState, Pool
 from balancer.core.routing import Router
-from balancer.core.sticky import route_finder
+from balancer.core.sticky import route_finder, session_finder
 from balancer.errors import ConfigurationError
 from balancer.proxy.checks import HealthChecker
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.service import ProxyService
-from balancer.settings import Settings, admin_token, listen_address, nodes, policy, validated
+from balancer.settings import Settings, admin_token, keyring, listen_address, nodes, policy, validated
 from sessiond.contract.address import Address
 from sessiond.contract.listening import listening
 
@@ -67,7 +68,10 @@ class Balancer:
         settings = self.settings
         self.pool.follow(self._nodes_changed)
         rng = random.Random()  # noqa: S311 - spreads load
-        router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm)
+        backup = None
+        if settings.failover == "backup":
+            backup = likely_backup(session_finder(settings.cookie_name), keyring(settings).key_of)
+        router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm, backup)
         self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
         service.discovery = self._discovery
         admin_at = listen_address(settings.admin, "admin")

@@ -5,7 +5,7 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 """
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
@@ -15,9 +15,10 @@ from balancer.core.algorithms import AlgorithmName
 from balancer.core.node_spec import NodeSpec
 from balancer.core.pool import Policy
 from balancer.errors import ConfigurationError
-from sessiond.contract import address
+from sessiond.contract import address, secrets
 from sessiond.contract.address import Address
 from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH
+from sessiond.contract.session_id import Keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,19 @@ class Settings:
     algorithm: AlgorithmName = "round-robin"
     """Who gets new sessions. round-robin: in turn, by weight; weighted: at random, by weight; random: whatever the weight;
     least-connections: fewest requests for its weight; power-of-two: the less busy of two drawn; load: by reported load."""
+
+    failover: Literal["random", "backup"] = "random"
+    """Where a dead node's sessions go. random: to any live node, by weight. backup: to the one that should hold the copy,
+    which saves the nodes a hop; it needs the cluster's secret (`secret_file`)."""
+
+    secret: str = field(default="", repr=False)
+    """The cluster's secret as text, from the environment (BALANCER_SECRET) or a file. Only ``failover=backup`` needs it."""
+
+    secret_file: Path | None = None
+    """File with the cluster's secrets, the same as the nodes' ``--secret-file``. Only ``failover=backup`` needs it."""
+
+    cluster_name: str = "default"
+    """The nodes' ``--cluster-name``. ``failover=backup`` needs it for a cluster that has no secret."""
 
     zone: str = ""
     """Our own zone: new sessions and those of dead nodes go to nodes in it while one is up there, else to all."""
@@ -180,15 +194,16 @@ AT_MOST_ONE = frozenset({"panic_threshold"})
 
 def validated(settings: Settings) -> Settings:
     """The same settings, if they make sense. Raises `ConfigurationError`."""
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if get_type_hints(Settings)[field.name] in (int, float):
-            least = "0 or more" if field.name in MAY_BE_ZERO else "more than 0"
-            if value < 0 or (value == 0 and field.name not in MAY_BE_ZERO):
-                raise ConfigurationError(f"{field.name} must be {least}, not {value}")
-            if field.name in AT_MOST_ONE and value > 1:
-                raise ConfigurationError(f"{field.name} is a share, from 0 to 1, not {value}")
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if get_type_hints(Settings)[each.name] in (int, float):
+            least = "0 or more" if each.name in MAY_BE_ZERO else "more than 0"
+            if value < 0 or (value == 0 and each.name not in MAY_BE_ZERO):
+                raise ConfigurationError(f"{each.name} must be {least}, not {value}")
+            if each.name in AT_MOST_ONE and value > 1:
+                raise ConfigurationError(f"{each.name} is a share, from 0 to 1, not {value}")
     _zone(settings)
+    keyring(settings)
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
@@ -233,6 +248,21 @@ def policy(settings: Settings) -> Policy:
         active_max=settings.node_connections_max or sys.maxsize,
         queued_max=settings.node_queue_max,
     )
+
+
+def keyring(settings: Settings) -> Keyring:
+    """What turns tokens into keys. Raises `ConfigurationError`."""
+    if settings.secret and settings.secret_file is not None:
+        raise ConfigurationError("both BALANCER_SECRET and secret_file are given; keep one of them")
+    source, text = "BALANCER_SECRET", settings.secret
+    if settings.secret_file is not None:
+        source, text = f"secret_file {settings.secret_file}", _read(settings.secret_file, "secret_file")
+    elif not text:
+        return Keyring((), settings.cluster_name)
+    try:
+        return Keyring(secrets.parse(text, source), settings.cluster_name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def listen_address(text: str, option: str) -> Address:
@@ -291,12 +321,16 @@ def admin_token(settings: Settings) -> str | None:
 def _token(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None
+    token = _read(path, option).strip()
     if not token:
         raise ConfigurationError(f"{option} {path} is empty; write the token into it")
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise ConfigurationError(f"{option} {path} must hold one line of ASCII characters without spaces")
     return token
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None

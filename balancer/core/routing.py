@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 from balancer.core.algorithms import Algorithm, AlgorithmName, algorithm, weighted
+from balancer.core.likely_backup import LikelyBackup
 from balancer.core.pool import Node, Pool
 
 
 class Router:
-    """`route_of` finds the node that a request asks for (`balancer.core.sticky`)."""
+    """`route_of` finds the node that a request asks for (`balancer.core.sticky`). `likely_backup`: preferred in a failover,
+    in whatever zone it is; without it, any live node."""
 
     def __init__(
         self,
@@ -24,11 +26,13 @@ class Router:
         route_of: Callable[[bytes, bytes], str | None],
         rng: Random,
         for_new: AlgorithmName = "round-robin",
+        likely_backup: LikelyBackup | None = None,
     ) -> None:
         self._pool = pool
         self._route_of = route_of
         self._for_new = algorithm(for_new, rng)
         self._failover = weighted(rng)
+        self._likely_backup = likely_backup
 
     def first(self, cookie: bytes, target: bytes) -> Node | None:
         """The node for a request; None when there is none at all."""
@@ -38,10 +42,16 @@ class Router:
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
             return node
-        return self.another(())
+        return self.another((), cookie, target)
 
-    def another(self, tried: Collection[Node]) -> Node | None:
-        """A live node outside `tried`, for failover and retries."""
+    def another(self, tried: Collection[Node], cookie: bytes = b"", target: bytes = b"") -> Node | None:
+        """A live node outside `tried`, for failover and retries of this request."""
+        pool = self._pool
+        if self._likely_backup is not None:
+            candidates = [node for node in pool.usable if node not in tried]
+            backup = self._likely_backup(cookie, target, pool.nodes, candidates)
+            if backup is not None and backup.active + backup.queued < pool.policy.active_max:
+                return backup
         return self._choose(self._failover, tried)
 
     def _choose(self, algorithm: Algorithm, tried: Collection[Node]) -> Node | None:

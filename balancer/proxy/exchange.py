@@ -163,6 +163,11 @@ class Exchange:
         else:
             self._send(upstream)
 
+    def _another(self, *also_tried: Node) -> Node | None:
+        """A node that could answer, and was not tried."""
+        head = self.head
+        return self._service.router.another((*self._tried, *also_tried), head.cookie, head.target)
+
     def _wait_at(self, queue: NodeQueue | None) -> None:
         if queue is None or not queue.join(self):
             self._answer(UNAVAILABLE, "too many requests wait for the node already")
@@ -179,7 +184,7 @@ class Exchange:
         """The node takes no more requests."""
         self._queue = None
         log.debug("attempt.turned_away", node=node.name, reason=reason)
-        following = self._service.router.another((*self._tried, node))
+        following = self._another(node)
         if following is None:
             self._answer(UNAVAILABLE, "no node is up")
         else:
@@ -233,7 +238,7 @@ class Exchange:
             following = node
         elif allowed is not Remedy.NONE:
             self._tried = (*self._tried, node)
-            following = service.router.another(self._tried)
+            following = self._another()
         if following is None or not service.budget.withdraw():
             self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
             return
@@ -263,14 +268,14 @@ class Exchange:
                 # It has failed us, which the node that refers to it does not know yet. Without our field the next
                 # node serves the session, whoever has it; not this one if another can, for it may be draining.
                 self._referrals = REFERRALS_MAX
-                owner = service.router.another((*self._tried, node)) or service.pool.nodes.get(node.name)
+                owner = self._another(node) or service.pool.nodes.get(node.name)
             self._destination = owner
             return False
         if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
             service.on_suspicion(node)
             self._tried = (*self._tried, node)
             may_leave = may_leave_unavailable(self.head.method, self._replayable, self._attempts)
-            other = service.router.another(self._tried) if may_leave else None
+            other = self._another() if may_leave else None
             if other is not None and service.budget.withdraw():
                 service.totals.retries += 1
                 node.counters.retries += 1
