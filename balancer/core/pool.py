@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from balancer.core.ejection import Ejections
 from balancer.core.health import UNCHECKED, Fitness, Health, Patience
 from balancer.core.node_spec import NodeSpec, checked_weight
 from sessiond.contract.address import Address
@@ -28,12 +29,16 @@ class Policy:
 
     `zone`: our own; nodes there are preferred. `slow_start_s`: a node that was down gets its whole share of new sessions
     after this. `panic_threshold`: below this share of nodes up, health is not believed.
-    `active_max`, `queued_max`: requests that a node may have, and that may wait for it.
+    `eject_s`: how long a node whose requests failed is kept out at first, `eject_max_s` at most; `eject_share_max`: of all
+    nodes at a time. `active_max`, `queued_max`: requests that a node may have, and that may wait for it.
     """
 
     zone: str = ""
     slow_start_s: float = 0.0
     panic_threshold: float = 0.0
+    eject_s: float = 0.0
+    eject_max_s: float = 0.0
+    eject_share_max: float = 1.0
     active_max: int = sys.maxsize
     queued_max: int = 0
 
@@ -50,7 +55,8 @@ class NodeState(StrEnum):
 @dataclass(slots=True)
 class Counters:
     """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
-    told to come back because too many waited for the node, or because they had waited too long."""
+    told to come back because too many waited for the node, or because they had waited too long. `ejections…`: for failed
+    requests, and those that did not happen because too many nodes were out already."""
 
     requests: int = 0
     failures: int = 0
@@ -58,6 +64,8 @@ class Counters:
     referrals: int = 0
     queue_overflows: int = 0
     queue_timeouts: int = 0
+    ejections: int = 0
+    ejections_denied: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
 
 
@@ -146,6 +154,7 @@ class Pool:
         self.policy = policy
         self._followers: list[Follower] = []
         self._warming: set[Node] = set()
+        self._ejections = Ejections(policy.eject_s, policy.eject_max_s, policy.eject_share_max)
         self._now = 0.0
         self._regroup()
 
@@ -154,6 +163,8 @@ class Pool:
         self._now = now
         for node in tuple(self._warming):
             self._warm(node)
+        for node in self._ejections.over(now):
+            node.health.release()
 
     def follow(self, follower: Follower) -> None:
         """Tell `follower` now of the nodes that are here, and later of every change of the list."""
@@ -182,17 +193,26 @@ class Pool:
         for node in gone:
             node.is_up = False
             self._warming.discard(node)
+            self._ejections.forget(node)
         self._regroup()
         if gone or come:
             for follower in self._followers:
                 follower(gone, come)
 
     def unreachable(self, node: Node, reason: str) -> None:
+        self._ejections.pardon(node)
         self._settle(node, changed=node.health.unreachable(reason))
 
     def request_failed(self, node: Node, reason: str) -> None:
         node.counters.failures += 1
-        self._settle(node, changed=node.health.request_failed(reason))
+        if not node.health.request_failed() or self.nodes.get(node.name) is not node:
+            return
+        if not self._ejections.has_room(len(self.nodes)):
+            node.counters.ejections_denied += 1
+            return
+        node.counters.ejections += 1
+        seconds = self._ejections.begin(node, self._now) if self.policy.eject_s else 0.0
+        self._settle(node, changed=node.health.eject(reason, seconds))
 
     def check_passed(
         self, node: Node, number: int, *, sessions: int | None, draining: bool, load: Load | None = None
@@ -201,7 +221,10 @@ class Pool:
         self._settle(node, changed=node.health.check_passed(number, draining=draining))
 
     def check_failed(self, node: Node, number: int, reason: str, *, deliberate: bool = False) -> None:
-        self._settle(node, changed=node.health.check_failed(number, reason, deliberate=deliberate))
+        changed = node.health.check_failed(number, reason, deliberate=deliberate)
+        if changed:
+            self._ejections.pardon(node)
+        self._settle(node, changed=changed)
 
     def set_order(self, node: Node, order: NodeState) -> None:
         """The operator's word: UP (as health says), DRAINING or MAINTENANCE. Raises ValueError on DOWN."""
@@ -268,6 +291,10 @@ class Pool:
             node.health.check_invariants()
             if (node in self.up) != (node.state is NodeState.UP) or (node in self.usable) != node.is_up:
                 raise AssertionError(f"{node.name} is {node.state} and grouped otherwise")
+            if node.health.is_held != (node in self._ejections):
+                raise AssertionError(
+                    f"{node.name} is held, and nobody knows until when, or the other way round"
+                )
             if not WARMTH_MIN <= node.warmth <= 1.0 or (node.warmth < 1.0) != (node in self._warming):
                 raise AssertionError(
                     f"{node.name} is {node.warmth} warm and does not get warmer, or is warm and does"

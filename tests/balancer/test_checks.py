@@ -90,6 +90,29 @@ async def test_the_path_is_a_setting() -> None:
     assert server.requests[0].line == b"GET /ping?deep=1 HTTP/1.1"
 
 
+@pytest.mark.parametrize(
+    ("status", "state"), [(204, NodeState.UP), (401, NodeState.UP), (200, NodeState.DOWN)]
+)
+async def test_the_expected_statuses_are_a_setting(status: int, state: NodeState) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(status))
+
+    node, _ = await checked(script, health_status=("204-205", "401"))
+    assert node.state is state
+
+
+async def test_the_reported_load_is_known() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        load = {"in_flight": 50, "loop_lag_ms": 10.0, "cpu": 0.4}
+        await connection.say(answer(200, json.dumps({**json.loads(view("alive")), "load": load}).encode()))
+
+    node, _ = await checked(script)
+    assert node.load is not None
+    assert node.load.figure == 1.0
+
+
 async def test_a_node_that_does_not_answer_in_time_is_down() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
