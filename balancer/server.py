@@ -1,7 +1,8 @@
 """The balancer as one object: data plane, health checks and admin port, started and stopped together.
 
-Start: the cluster is asked for its members, nodes are checked once, then the port opens, so the first request finds the nodes known. Stop: the port
-closes, requests in flight finish within `drain_timeout_s`, the admin port goes last so that it can be watched.
+Start: the cluster is asked for its members, nodes are checked once, then the port opens, so the first request finds the
+nodes known. Stop: the port closes, requests in flight finish within `drain_timeout_s`, the admin port goes last so that it
+can be watched.
 """
 
 import random

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from balancer.core.framing import Refused
 from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
@@ -18,6 +20,8 @@ from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
 from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
+
+log = structlog.get_logger("balancer.checks")
 
 ANSWER_BYTES_MAX = 65_536
 """A health answer is read up to this; more is no health answer."""
@@ -107,6 +111,10 @@ class HealthChecker:
             self._pool.check_failed(node, number, error.strerror or str(error))
         except Refused as refused:
             self._pool.check_failed(node, number, f"health answer malformed: {refused.reason}")
+        except Exception as error:
+            # No error that we know of. It must not end the checks of this node for good.
+            log.exception("check.failed", node=node.name)
+            self._pool.check_failed(node, number, f"{type(error).__name__}: {error}")
         else:
             self._judge(node, number, status, body)
 

@@ -11,6 +11,7 @@ from balancer.core.health import Patience
 from balancer.core.pool import Node, NodeState, Pool
 from balancer.proxy.checks import HealthChecker
 from balancer.settings import Settings
+from sessiond.contract.address import Address
 from tests.balancer.proxy.stage import Connection, ScriptedNode, until
 
 
@@ -182,3 +183,22 @@ async def test_a_killed_node_goes_and_comes_back_by_itself_and_at_once_on_suspic
     finally:
         await slow.stop()
         await asyncio.sleep(0)
+
+
+async def test_a_fault_of_our_own_is_a_failed_check_and_not_the_end_of_them() -> None:
+    node = Node("node1", Address("127.0.0.1", 9), Patience(rise=1, fall=1, request_fall=5))
+    checker = HealthChecker(Settings(health_interval_s=0.01), Pool([node]))
+    asked = 0
+
+    async def broken(_node: Node) -> tuple[int, bytes]:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("a fault")
+
+    checker._ask = broken  # type: ignore[method-assign]  # the only way to break it
+    await checker.start()
+    try:
+        await until(lambda: asked > 2)
+        assert node.reason == "RuntimeError: a fault"
+    finally:
+        await checker.stop()
