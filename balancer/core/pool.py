@@ -73,12 +73,13 @@ class Node:
     """One back end. `weight`: its share of new sessions. `active`: requests and tunnels there now.
 
     `sessions` (primaries) and `load`: as it reported, None if unknown. `is_up`: it counts as up, and may be sent requests.
-    `queued`: requests that wait for their turn there. `warmth`: 1, and less for a while after it came back. `credit`: what round robin owes it.
+    `queued`: requests that wait for their turn there. `warmth`: 1, and less for a while after it came back. `credit`: what
+    round robin owes it.
     """
 
     __slots__ = (
         "active", "address", "counters", "credit", "health", "is_cold", "is_up", "load", "name", "order", "queued",
-        "sessions", "spec", "warm_since", "warmth", "weight",
+        "sessions", "spec", "warm_since", "warmth", "was_up", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +92,8 @@ class Node:
         self.health = Health(patience)
         self.order = NodeState.UP  # the operator's: UP leaves it to health
         self.is_up = False  # kept by the pool, because every request asks
-        self.is_cold = False  # was seen down since it was up last
+        self.was_up = False
+        self.is_cold = False  # was seen up, and down or in maintenance after that
         self.warmth = 1.0
         self.warm_since = 0.0
         self.credit = 0.0
@@ -252,25 +254,25 @@ class Pool:
         states = {node: node.state for node in nodes}
         self.up = tuple(node for node, state in states.items() if state is NodeState.UP)
         self.draining = tuple(node for node, state in states.items() if state is NodeState.DRAINING)
-        down = {node for node, state in states.items() if state is NodeState.DOWN}
+        down = [node for node, state in states.items() if state is NodeState.DOWN]
         unknown = {node for node in down if node.health.reason == UNCHECKED}
-        wanted = tuple(
-            node for node in nodes if node in self.up or (node in down and node.order is NodeState.UP)
-        )
-        judged = len(wanted) - len(unknown.intersection(wanted))
+        in_panic = {*self.up, *(node for node in down if node.order is NodeState.UP)}
+        judged = len(in_panic - unknown)
         self.is_panicking = len(self.up) < judged * self.policy.panic_threshold
-        self.usable = wanted if self.is_panicking else self.up
+        self.usable = tuple(node for node in nodes if node in in_panic) if self.is_panicking else self.up
         zone = self.policy.zone
         self.near = (
             tuple(node for node in self.usable if zone and node.zone == zone and node.weight) or self.usable
         )
         self.last_resort = self.draining or tuple(node for node in nodes if node in unknown)
         for node, state in states.items():
-            node.is_up = node in self.usable
-            if state is NodeState.UP and node.is_cold:
-                self._begin_to_warm(node)
-            elif state is NodeState.MAINTENANCE or (state is NodeState.DOWN and node not in unknown):
-                node.is_cold = True
+            node.is_up = state is NodeState.UP or (self.is_panicking and node in in_panic)
+            if state is NodeState.UP:
+                node.was_up = True
+                if node.is_cold:
+                    self._begin_to_warm(node)
+            elif state is NodeState.MAINTENANCE or state is NodeState.DOWN:
+                node.is_cold = node.was_up
 
     def _begin_to_warm(self, node: Node) -> None:
         node.is_cold = False
@@ -311,7 +313,7 @@ def _successor(node: Node | None, spec: NodeSpec, patience: Patience) -> Node:
     """A new node; what outlives its change of address, if it has had another one."""
     new = Node(spec.name, spec.address, patience, spec.weight, spec.zone)
     if node is not None:
-        new.order, new.counters = node.order, node.counters
+        new.order, new.counters, new.was_up = node.order, node.counters, node.was_up
         if node.spec.weight == spec.weight:
             new.weight = node.weight
     return new
