@@ -32,7 +32,7 @@ VIEW_BYTES_MAX = 4_194_304
 log = structlog.get_logger("balancer.discovery")
 
 
-class NoViewError(Exception):
+class NoView(Exception):
     """A node did not tell its view; the text says why."""
 
 
@@ -81,7 +81,7 @@ class Discovery:
             self._turn += 1
             try:
                 self._heard(await self._view_of(source))
-            except (NoViewError, WrongCluster) as error:
+            except (NoView, WrongCluster) as error:
                 self._note(str(source), str(error))
             else:
                 self._note(str(source), "")
@@ -109,26 +109,26 @@ class Discovery:
             ):
                 return await self._read(answer)
         except TimeoutError:
-            raise NoViewError(f"no answer within {ASK_TIMEOUT_S} s") from None
+            raise NoView(f"no answer within {ASK_TIMEOUT_S} s") from None
         except aiohttp.ClientOSError as error:
-            raise NoViewError(error.strerror or str(error)) from error
+            raise NoView(error.strerror or str(error)) from error
         except aiohttp.ClientError as error:
-            raise NoViewError(str(error)) from error
+            raise NoView(str(error)) from error
 
     async def _read(self, answer: aiohttp.ClientResponse) -> ClusterView:
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            raise NoViewError("it wants the nodes' API token: give it with discover_token_file")
+            raise NoView("it wants the nodes' API token: give it with discover_token_file")
         if answer.status != HTTPStatus.OK:
-            raise NoViewError(f"/v1/cluster answered {answer.status}: is this a node's API port (--api)?")
+            raise NoView(f"/v1/cluster answered {answer.status}: is this a node's API port (--api)?")
         body = bytearray()
         async for piece in answer.content.iter_any():
             body += piece
             if len(body) > VIEW_BYTES_MAX:
-                raise NoViewError(f"its view is longer than {VIEW_BYTES_MAX} bytes")
+                raise NoView(f"its view is longer than {VIEW_BYTES_MAX} bytes")
         try:
             return ClusterView.from_json(json.loads(body))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise NoViewError(f"its answer is no view of a cluster: {error!r}") from error
+            raise NoView(f"its answer is no view of a cluster: {error!r}") from error
 
     def _note(self, source: str, trouble: str) -> None:
         """Log what is new."""
