@@ -288,9 +288,10 @@ class World:
             for other in labels[index + 1 :]:
                 self.cut |= {frozenset({f"{a}:7101", f"{b}:7101"}) for a in group for b in other}
 
-    def heal(self) -> None:
-        """The network is whole again; what TCP has kept meanwhile arrives."""
-        self.cut.clear()
+    def heal(self, *names: str) -> None:
+        """The network is whole again, or only between these nodes; what TCP has kept meanwhile arrives."""
+        mended = {f"{name}:7101" for name in names}
+        self.cut = {pair for pair in self.cut if mended and not pair <= mended}
         self._tell_late()
         self.settle()
 
@@ -300,8 +301,9 @@ class World:
     def _is_cut(self, one: Process, other: Process) -> bool:
         return frozenset({one.address, other.address}) in self.cut
 
-    def let_go(self) -> None:
-        self.held.clear()
+    def let_go(self, *kinds: type) -> None:
+        """What is held arrives: all of it, or messages of these kinds and what waits behind them."""
+        self.held = [entry for entry in self.held if kinds and entry[0] not in kinds]
         self.settle()
 
     def _act(self) -> bool:
