@@ -17,6 +17,10 @@ def node_view(node: Node) -> dict[str, Any]:
         "requests": node.counters.requests,
         "failures": node.counters.failures,
         "sessions": node.sessions,
+        "queue": node.queued,
+        "zone": node.zone,
+        "load": node.load.figure if node.load is not None else None,
+        "warmth": round(node.warmth, 3),
     }
 
 

@@ -9,6 +9,7 @@ it has not begun to answer once it is known to be silent.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NodeConnections:
-    """`on_suspicion(node)` is called when the node closed a connection that nobody used."""
+    """`on_suspicion(node)` is called when the node closed a connection that nobody used. `queue`: None without a cap."""
 
     def __init__(
         self,
@@ -36,8 +38,11 @@ class NodeConnections:
         idle_timeout_s: float,
         idle_max: int,
         on_suspicion: Callable[[Node], None],
+        queue: NodeQueue | None = None,
     ) -> None:
         self.node = node
+        self.queue = queue
+        self.active_max = queue.active_max if queue is not None else sys.maxsize
         self._pool = pool
         self._deadlines = deadlines
         self._limits = limits
@@ -129,6 +134,15 @@ class NodeConnections:
         """The node does not answer anybody: requests whose answer has not begun end as if it had hung up."""
         for upstream in tuple(self._open):
             upstream.give_up(reason)
+
+    def retire(self, reason: str) -> None:
+        """The node was taken out of the list: requests that it has finish there, nothing else happens."""
+        self._idle_max = 0
+        self._deadlines.remove_reaper(self._reap)
+        self.close_idle()
+        self.give_up_connects(reason)
+        if self.queue is not None:
+            self.queue.retire(reason)
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, deque()
