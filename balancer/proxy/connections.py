@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.outbox import Outbox
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class NodeConnections:
         node: Node,
         pool: Pool,
         deadlines: Deadlines,
+        outbox: Outbox,
         limits: Limits,
         *,
         connect_timeout_s: float,
@@ -38,6 +40,7 @@ class NodeConnections:
         on_suspicion: Callable[[Node], None],
     ) -> None:
         self.node = node
+        self.outbox = outbox
         self._pool = pool
         self._deadlines = deadlines
         self._limits = limits
@@ -67,7 +70,6 @@ class NodeConnections:
         if len(self._idle) >= self._idle_max:
             upstream.transport.close()
             return
-        upstream.resume()  # a client that read slowly may have stopped it
         upstream.idle_until = self._deadlines.now + self._idle_timeout_s
         self._idle.append(upstream)
 

@@ -261,17 +261,13 @@ class Exchange:
     def head_for_client(self, head: ResponseHead) -> bytes | None:
         """The head as the client gets it; None: as it is."""
         self._status = head.status
-        request = self.head
+        request, client = self.head, self._client
         unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
-        if unchunked and head.framing.is_chunked:
-            head.framing.payload = []
-        stays = not unchunked and not head.framing.ends_with_connection and self._client.may_stay(self)
+        stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
-            self._client.close_after_answer()
-        elif not (head.dropped or head.is_http_1_0 or request.is_http_1_0):
-            return None
+            client.close_after_answer()
         elif not request.is_http_1_0:
-            return head.rewritten()
+            return None if head.is_plain else head.rewritten()
         return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
 
     def deliver_interim(self, head: ResponseHead) -> None:

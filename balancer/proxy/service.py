@@ -17,6 +17,7 @@ from balancer.proxy.access_log import AccessLog
 from balancer.proxy.connections import NodeConnections
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.outbox import Outbox
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
 from balancer.settings import Settings, trusted_networks
@@ -47,6 +48,7 @@ class ProxyService:
         self.access_log = AccessLog() if settings.access_log else None
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.outbox = Outbox(asyncio.get_running_loop())
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
         self.request_limits = Limits(
@@ -64,6 +66,7 @@ class ProxyService:
                 node,
                 pool,
                 self.deadlines,
+                self.outbox,
                 response_limits,
                 connect_timeout_s=settings.connect_timeout_s,
                 idle_timeout_s=settings.node_keepalive_timeout_s,
@@ -94,7 +97,7 @@ class ProxyService:
         self.is_stopping = True
         for client in tuple(self._clients):
             if client.is_idle:
-                client.transport.close()
+                client.close()
         self._note_if_all_left()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the runner's signature
@@ -125,6 +128,7 @@ class ProxyService:
     def open_tunnel(self, node: Node, client: Downstream, upstream: Upstream, head: bytes) -> None:
         """Join the two connections for good. The node counts as active until they part."""
         node.active += 1
+        self.outbox.flush()
 
         def close(tunnel: Tunnel) -> None:
             node.active -= 1
