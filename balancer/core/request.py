@@ -218,7 +218,7 @@ class _OrdinaryFields(NamedTuple):
     host: bytes
     cookie: bytes
     length: int
-    count: int
+    field_count: int
 
 
 @lru_cache(REMEMBERED_MAX)
