@@ -21,6 +21,8 @@ HOP_BY_HOP = frozenset(
 )
 """Fields for one connection only (RFC 9110, 7.6.1). Transfer-Encoding is not here: bodies keep their chunks."""
 
+KEEP_ALIVE = b"keep-alive"
+
 ESSENTIAL = frozenset(
     {b"content-length", b"host", b"transfer-encoding", b"cookie", b"set-cookie", b"authorization"}
 )

@@ -17,7 +17,7 @@ import httptools
 
 from balancer.core.fields import Fields, finder, spellings
 from balancer.core.framing import EMPTY, Framing, Refused, Sized
-from balancer.core.headers import HOP_BY_HOP, OWNER, REPLAY, Forwarding, connection_tokens, without
+from balancer.core.headers import HOP_BY_HOP, KEEP_ALIVE, OWNER, REPLAY, Forwarding, connection_tokens, without
 from balancer.core.reader import NO_CALLBACKS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, Limits, MessageReader
 from balancer.core.target import HOST, interpret, is_internal
 
@@ -256,7 +256,7 @@ def _ordinary_fields(fields: bytes) -> _OrdinaryFields | None:
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     found = _find_fields(head)
-    if not found.keys() <= _ORDINARY or found.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+    if not found.keys() <= _ORDINARY or found.get(b"connection", KEEP_ALIVE).lower() != KEEP_ALIVE:
         return None
     host = found.get(b"host")
     if host is None or HOST.fullmatch(host) is None:
@@ -269,10 +269,10 @@ def _ordinary_fields(fields: bytes) -> _OrdinaryFields | None:
 def _connection(value: bytes, dropped: set[bytes], *, is_http_1_0: bool) -> tuple[bool, bool]:
     """Whether the connection stays, and whether Upgrade is meant; adds the fields named to `dropped`."""
     tokens = connection_tokens(value)
-    if tokens != {b"keep-alive"}:  # which is what we would say ourselves
+    if tokens != {KEEP_ALIVE}:  # which is what we would say ourselves
         dropped.add(b"connection")
         dropped |= tokens
-    keeps_alive = b"close" not in tokens and (not is_http_1_0 or b"keep-alive" in tokens)
+    keeps_alive = b"close" not in tokens and (not is_http_1_0 or KEEP_ALIVE in tokens)
     return keeps_alive, b"upgrade" in tokens and not is_http_1_0
 
 

@@ -16,7 +16,7 @@ import httptools
 
 from balancer.core.fields import Fields, finder
 from balancer.core.framing import EMPTY, Framing, Refused, Sized, UntilClose
-from balancer.core.headers import HOP_BY_HOP, OWNER, connection_tokens, without
+from balancer.core.headers import HOP_BY_HOP, KEEP_ALIVE, OWNER, connection_tokens, without
 from balancer.core.reader import NO_CALLBACKS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, Limits, MessageReader
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
@@ -150,10 +150,11 @@ def _read(raw: bytes, is_to_head: bool, header_count_max: int) -> ResponseHead:
     is_chunked = length is None and b"transfer-encoding" in fields
     closes = is_http_1_0 or (length is None and not is_chunked)
     dropped = fields.keys() & _STRIPPED
-    if b"connection" in fields:
-        tokens = connection_tokens(fields[b"connection"])
+    connection = fields.get(b"connection", KEEP_ALIVE)
+    if connection != KEEP_ALIVE:
+        tokens = connection_tokens(connection)
         closes = closes or b"close" in tokens
-        if tokens != {b"keep-alive"}:  # which is what we would say ourselves
+        if tokens != {KEEP_ALIVE}:  # which is what we would say ourselves
             dropped.add(b"connection")
             dropped |= tokens
     if b"transfer-encoding" in fields and (is_http_1_0 or fields[b"transfer-encoding"].lower() != b"chunked"):
