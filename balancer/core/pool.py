@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from balancer.core.health import UNCHECKED, Fitness, Health, Patience
+from balancer.core.histogram import Histogram
 from balancer.core.node_spec import NodeSpec, checked_weight
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import Load
@@ -50,7 +51,9 @@ class NodeState(StrEnum):
 @dataclass(slots=True)
 class Counters:
     """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
-    told to come back because too many waited for the node, or because they had waited too long."""
+    told to come back because too many waited for the node, or because they had waited too long.
+    `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included.
+    """
 
     requests: int = 0
     failures: int = 0
@@ -59,6 +62,7 @@ class Counters:
     queue_overflows: int = 0
     queue_timeouts: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
+    latency: Histogram = field(default_factory=Histogram)
 
 
 class Node:

@@ -151,18 +151,17 @@ class HealthChecker:
                 if head is None:
                     continue
                 answer.skip_head()
-                if head.framing.is_chunked:
-                    head.framing.payload = []
+                if head.is_chunked:
+                    answer.unchunk()
             answer.advance()
-            piece = answer.take()
-            body += piece if head.framing.payload is None else b""
+            body += answer.take()
             if len(body) > ANSWER_BYTES_MAX:
                 raise Refused(502, "too long")
             if answer.complete:
                 break
         if head is None:
             raise ConnectionResetError("connection closed without an answer")
-        return head.status, body if head.framing.payload is None else b"".join(head.framing.payload)
+        return head.status, body
 
 
 def _view(body: bytes) -> HealthView | None:

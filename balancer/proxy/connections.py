@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.outbox import Outbox
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
@@ -32,6 +33,7 @@ class NodeConnections:
         node: Node,
         pool: Pool,
         deadlines: Deadlines,
+        outbox: Outbox,
         limits: Limits,
         *,
         connect_timeout_s: float,
@@ -43,6 +45,7 @@ class NodeConnections:
         self.node = node
         self.queue = queue
         self.active_max = queue.active_max if queue is not None else sys.maxsize
+        self.outbox = outbox
         self._pool = pool
         self._deadlines = deadlines
         self._limits = limits
@@ -72,7 +75,6 @@ class NodeConnections:
         if len(self._idle) >= self._idle_max:
             upstream.transport.close()
             return
-        upstream.resume()  # a client that read slowly may have stopped it
         upstream.idle_until = self._deadlines.now + self._idle_timeout_s
         self._idle.append(upstream)
 

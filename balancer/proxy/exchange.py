@@ -9,6 +9,7 @@ answer was delivered, the balancer answered by itself, the connections became a 
        +--<--- retry --<----+                 +--> cut short: the client sees its connection aborted
 """
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,7 +36,7 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
         "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
@@ -46,6 +47,7 @@ class Exchange:
         self.request_is_complete = False
         self._service = service
         self._client = client
+        self._began = monotonic()
         self._phase = Phase.UNSENT
         self._node: Node | None = None
         self._upstream: Upstream | None = None
@@ -281,6 +283,7 @@ class Exchange:
                 node.counters.retries += 1
                 self._destination = other
                 return False
+        node.counters.latency.observe(monotonic() - self._began)
         self._phase = Phase.ANSWERING
         self._held, self._replayable = b"", False
         return True
@@ -297,17 +300,13 @@ class Exchange:
     def head_for_client(self, head: ResponseHead) -> bytes | None:
         """The head as the client gets it; None: as it is."""
         self._status = head.status
-        request = self.head
+        request, client = self.head, self._client
         unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
-        if unchunked and head.framing.is_chunked:
-            head.framing.payload = []
-        stays = not unchunked and not head.framing.ends_with_connection and self._client.may_stay(self)
+        stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
-            self._client.close_after_answer()
-        elif not (head.dropped or head.is_http_1_0 or request.is_http_1_0):
-            return None
+            client.close_after_answer()
         elif not request.is_http_1_0:
-            return head.rewritten()
+            return None if head.is_plain else head.rewritten()
         return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
 
     def deliver_interim(self, head: ResponseHead) -> None:

@@ -18,6 +18,7 @@ from balancer.proxy.connections import NodeConnections
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.outbox import Outbox
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
@@ -50,6 +51,7 @@ class ProxyService:
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         self.discovery: Discovery | None = None  # set by whoever starts it
+        self.outbox = Outbox(asyncio.get_running_loop())
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
         self.request_limits = Limits(
@@ -88,7 +90,7 @@ class ProxyService:
         self.is_stopping = True
         for client in tuple(self._clients):
             if client.is_idle:
-                client.transport.close()
+                client.close()
         self._note_if_all_left()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the runner's signature
@@ -119,6 +121,7 @@ class ProxyService:
     def open_tunnel(self, node: Node, client: Downstream, upstream: Upstream, head: bytes) -> None:
         """Join the two connections for good. The node counts as active until they part."""
         node.active += 1
+        self.outbox.flush()
 
         def close(tunnel: Tunnel) -> None:
             self._tunnels.discard(tunnel)
@@ -146,6 +149,7 @@ class ProxyService:
             node,
             self.pool,
             self.deadlines,
+            self.outbox,
             self._response_limits,
             connect_timeout_s=settings.connect_timeout_s,
             idle_timeout_s=settings.node_keepalive_timeout_s,
