@@ -11,6 +11,7 @@ import balancer
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings, validated
+from balancer.workers.supervisor import Supervisor
 from sessiond.contract import logs
 from sessiond.contract.configuration import FLATTENED, ConfigFile, command_line, invoke, unknown_variables
 from sessiond.contract.process import run_process
@@ -37,7 +38,7 @@ def run(*, settings: Annotated[Settings, FLATTENED] = DEFAULTS, config: ConfigFi
 
 async def serve(settings: Settings, told: asyncio.Event) -> None:
     """Balance until `told`, then let requests in flight finish."""
-    server = Balancer(settings)
+    server = Balancer(settings) if settings.workers == 1 else Supervisor(settings)
     try:
         await server.start()
         await told.wait()

@@ -31,6 +31,9 @@ class Settings:
     admin: str = "127.0.0.1:8090"
     """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
 
+    workers: int = 1
+    """Processes that share the listening port, one for each core that it may use. Limits hold for each of them."""
+
     node: tuple[str, ...] = ()
     """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
     `weight` its share of new sessions beside the others' (default 1; 0: none). Quote it in a shell: ; ends commands."""
@@ -181,6 +184,9 @@ class Settings:
     """Least severe log line that is written."""
 
 
+WORKERS_MAX = 256
+"""More than a machine has cores, so that a slip of the finger is found."""
+
 MAY_BE_ZERO = frozenset(
     {
         "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
@@ -204,6 +210,8 @@ def validated(settings: Settings) -> Settings:
                 raise ConfigurationError(f"{each.name} is a share, from 0 to 1, not {value}")
     _zone(settings)
     keyring(settings)
+    if settings.workers > WORKERS_MAX:
+        raise ConfigurationError(f"workers must be {WORKERS_MAX} or fewer, not {settings.workers}")
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
