@@ -22,7 +22,16 @@ from balancer.proxy.checks import HealthChecker
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.listening import Listener, Sockets, address_of, open_sockets
 from balancer.proxy.service import ProxyService
-from balancer.settings import Settings, keyring, listen_address, nodes, policy, validated
+from balancer.settings import (
+    Settings,
+    client_tls,
+    keyring,
+    listen_address,
+    node_tls,
+    nodes,
+    policy,
+    validated,
+)
 from sessiond.contract.address import Address
 
 log = structlog.get_logger("balancer")
@@ -46,11 +55,13 @@ class Balancer:
         )
         self.pool = Pool((), self._node_changed, policy(settings))
         self.node_list = NodeList(self.pool, nodes(settings), patience)
-        self._checker = HealthChecker(settings, self.pool, self._node_silent)
+        self._node_tls = node_tls(settings)
+        self._checker = HealthChecker(settings, self.pool, self._node_silent, self._node_tls)
         self._was_panicking = False
         self._discovery: Discovery | None = None
         if settings.discover:
             self._discovery = Discovery(settings, self.pool, self.node_list, self._checker.check_soon)
+        self._tls = client_tls(settings)
         self._sockets = sockets
         self._on_change = on_change
         self._orders: dict[str, dict[str, object]] = {}
@@ -97,7 +108,9 @@ class Balancer:
         if settings.failover == "backup":
             backup = likely_backup(session_finder(settings.cookie_name), keyring(settings).key_of)
         router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm, backup)
-        self._service = service = ProxyService(settings, self.pool, router, self._checker.check_soon)
+        self._service = service = ProxyService(
+            settings, self.pool, router, self._checker.check_soon, self._node_tls
+        )
         service.discovery = self._discovery
         self._source = LocalSource(self.pool, service)
         self._orders = dict(orders or {})
@@ -113,7 +126,7 @@ class Balancer:
             if self._sockets is None:
                 (self._sockets,) = await open_sockets(listen_address(settings.listen, "listen"))
             self._listen_address = address_of(self._sockets)
-            self._listener = Listener(service, self._sockets)
+            self._listener = Listener(service, self._sockets, self._tls)
             await self._listener.start()
         except BaseException:
             await self.stop()

@@ -4,12 +4,14 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 (``BALANCER_CONNECT_TIMEOUT_S``) and a TOML key (``connect_timeout_s``). Units stand last in a name.
 """
 
+import ssl
 import sys
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from balancer import tls
 from balancer.core import node_spec
 from balancer.core.algorithms import AlgorithmName
 from balancer.core.node_spec import NodeSpec
@@ -86,6 +88,28 @@ class Settings:
 
     insecure: bool = False
     """Allow an admin port off loopback without a token: for networks in which everybody may drain nodes."""
+
+    tls_certificate_file: Path | None = None
+    """PEM file with the certificate that browsers are shown, and those that lead to its issuer. With it, `listen` speaks
+    TLS (1.2, 1.3) only. Read again on SIGHUP."""
+
+    tls_key_file: Path | None = None
+    """PEM file with the certificate's private key, not encrypted. Not needed if it is in `tls_certificate_file`."""
+
+    tls_handshake_timeout_s: float = 10.0
+    """A client's TLS handshake, and closing it, may take so long. As `request_head_timeout_s`."""
+
+    node_tls: bool = False
+    """Speak TLS to the nodes. Their certificates must be for the host names or addresses that `node` gives."""
+
+    node_tls_ca_file: Path | None = None
+    """PEM file with the issuers of the nodes' certificates. Without it, those that the system trusts."""
+
+    node_tls_certificate_file: Path | None = None
+    """PEM file with the certificate that we show to nodes, if they ask for one."""
+
+    node_tls_key_file: Path | None = None
+    """Its private key. Not needed if it is in `node_tls_certificate_file`."""
 
     trusted_network: tuple[str, ...] = ()
     """Networks (10.0.0.0/8) whose X-Forwarded-* are believed: those of proxies in front of this one, no others."""
@@ -219,6 +243,8 @@ def validated(settings: Settings) -> Settings:
     discover_token(settings)
     trusted_networks(settings)
     admin_token(settings)
+    client_tls(settings)
+    node_tls(settings)
     if not admin.is_loopback and settings.admin_token_file is None and not settings.insecure:
         raise ConfigurationError(
             f"admin {settings.admin} can be reached from other machines, and whoever reaches it may drain nodes: "
@@ -342,3 +368,18 @@ def _read(path: Path, option: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None
+
+
+def client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The listener's TLS, if it speaks that. Raises `ConfigurationError`."""
+    return tls.for_clients(settings.tls_certificate_file, settings.tls_key_file)
+
+
+def node_tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS towards the nodes, if they speak that. Raises `ConfigurationError`."""
+    return tls.for_nodes(
+        wanted=settings.node_tls,
+        authorities=settings.node_tls_ca_file,
+        certificate=settings.node_tls_certificate_file,
+        key=settings.node_tls_key_file,
+    )

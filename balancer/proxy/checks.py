@@ -8,6 +8,7 @@ resolved anew. A node of ours says its state, its sessions and its load; any oth
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -36,8 +37,13 @@ class HealthChecker:
     """One task a node, for as long as it is in the pool. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
+        self,
+        settings: Settings,
+        pool: Pool,
+        on_silence: Callable[[Node], None] = lambda _node: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._pool = pool
         self._on_silence = on_silence
         self._interval_s = settings.health_interval_s
@@ -130,7 +136,7 @@ class HealthChecker:
 
     async def _ask(self, node: Node) -> tuple[int, bytes]:
         """Status and body. Raises OSError, Refused."""
-        reader, writer = await asyncio.open_connection(*node.address)
+        reader, writer = await asyncio.open_connection(*node.address, ssl=self._tls)
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"

@@ -9,6 +9,7 @@ it has not begun to answer once it is known to be silent.
 """
 
 import asyncio
+import ssl
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -41,7 +42,9 @@ class NodeConnections:
         idle_max: int,
         on_suspicion: Callable[[Node], None],
         queue: NodeQueue | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self.node = node
         self.queue = queue
         self.active_max = queue.active_max if queue is not None else sys.maxsize
@@ -101,7 +104,7 @@ class NodeConnections:
             # The name is looked up each time: a container that came back has another address.
             async with asyncio.timeout(self._connect_timeout_s):
                 _, upstream = await asyncio.get_running_loop().create_connection(
-                    lambda: Upstream(self, self._limits), host, port
+                    lambda: Upstream(self, self._limits), host, port, ssl=self._tls
                 )
         except TimeoutError:
             self._failed(exchange, f"no connection within {self._connect_timeout_s} s")

@@ -65,6 +65,7 @@ class Downstream(asyncio.Protocol):
             peer[0] if peer else "unknown",
             f"[{ours[0]}]:{ours[1]}" if ":" in ours[0] else f"{ours[0]}:{ours[1]}",
             service.trusted_networks,
+            service.scheme,
             names_requests=service.access_log is not None,
         )
         self._reader = RequestReader(service.request_limits, forwarding)
@@ -92,8 +93,8 @@ class Downstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client closed its side: for good, or only because it has sent all it wanted to."""
         exchange = self._exchange
-        if exchange is None or not exchange.request_is_complete:
-            return False  # the transport closes, `connection_lost` follows
+        if exchange is None or not exchange.request_is_complete or not self.transport.can_write_eof():
+            return False  # the transport closes, `connection_lost` follows; so it does with TLS, always
         self.is_half_closed = True
         self.wait(self._service.settings.half_close_timeout_s)
         return True

@@ -7,7 +7,9 @@ process that was to accept them.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Sequence
+from typing import Any
 
 from balancer.errors import ConfigurationError
 from balancer.proxy.service import ProxyService
@@ -80,15 +82,22 @@ def _close(sockets: Sockets) -> None:
 class Listener:
     """Serves clients on open sockets, which it closes in the end. `start`, later `close`."""
 
-    def __init__(self, service: ProxyService, sockets: Sockets) -> None:
+    def __init__(self, service: ProxyService, sockets: Sockets, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._service = service
         self._sockets = sockets
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            limit = self._service.settings.tls_handshake_timeout_s
+            options = {"ssl": self._tls, "ssl_handshake_timeout": limit, "ssl_shutdown_timeout": limit}
         for each in self._sockets:
-            self._servers.append(await loop.create_server(self._service, sock=each, backlog=BACKLOG))
+            self._servers.append(
+                await loop.create_server(self._service, sock=each, backlog=BACKLOG, **options)
+            )
         self._service.is_listening = True
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after a
 """
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,15 +40,22 @@ class ProxyService:
     """Made within the loop that it runs in. `on_suspicion(node)` asks for a check of the node at once."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, router: Router, on_suspicion: Callable[[Node], None]
+        self,
+        settings: Settings,
+        pool: Pool,
+        router: Router,
+        on_suspicion: Callable[[Node], None],
+        node_tls: ssl.SSLContext | None = None,
     ) -> None:
         self.settings = settings
         self.pool = pool
         self.router = router
         self.on_suspicion = on_suspicion
+        self._node_tls = node_tls
         self.totals = Totals()
         self.budget = Budget(settings.retry_share, settings.retry_reserve)
         self.access_log = AccessLog() if settings.access_log else None
+        self.scheme = "http" if settings.tls_certificate_file is None else "https"
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         self.discovery: Discovery | None = None  # set by whoever starts it
@@ -156,6 +164,7 @@ class ProxyService:
             idle_max=settings.node_idle_connections_max,
             on_suspicion=self.on_suspicion,
             queue=self._queue_for(node),
+            tls=self._node_tls,
         )
 
     def _queue_for(self, node: Node) -> NodeQueue | None:
