@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from balancer import tls
 from balancer.admin.port import AdminPort
 from balancer.admin.source import LocalSource
 from balancer.core.health import Patience
@@ -22,6 +23,7 @@ from balancer.proxy.checks import HealthChecker
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.listening import Listener, Sockets, address_of, open_sockets
 from balancer.proxy.service import ProxyService
+from balancer.reloading import merged
 from balancer.settings import (
     Settings,
     client_tls,
@@ -33,6 +35,8 @@ from balancer.settings import (
     validated,
 )
 from sessiond.contract.address import Address
+
+DISCOVERY = ("discover", "discover_token_file", "discover_interval_s", "discover_forget_s")
 
 log = structlog.get_logger("balancer")
 
@@ -50,11 +54,8 @@ class Balancer:
         on_change: Callable[[Node], None] | None = None,
     ) -> None:
         self.settings = validated(settings)
-        patience = Patience(
-            rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall
-        )
         self.pool = Pool((), self._node_changed, policy(settings))
-        self.node_list = NodeList(self.pool, nodes(settings), patience)
+        self.node_list = NodeList(self.pool, nodes(settings), _patience(settings))
         self._node_tls = node_tls(settings)
         self._checker = HealthChecker(settings, self.pool, self._node_silent, self._node_tls)
         self._was_panicking = False
@@ -147,6 +148,42 @@ class Balancer:
             await self._discovery.stop()
         await self._checker.stop()
 
+    async def reload(self, settings: Settings) -> list[str]:
+        """Go on with other settings; the names of those that need a restart. No connection is touched.
+
+        Raises `ConfigurationError`, and then nothing has changed.
+        """
+        service = self._service
+        if service is None:
+            raise RuntimeError("not started")
+        before = self.settings
+        settings, waiting = merged(before, validated(settings))
+        towards_nodes = node_tls(settings)
+        if self._tls is not None and settings.tls_certificate_file is not None:
+            tls.show(self._tls, settings.tls_certificate_file, settings.tls_key_file)
+        self.settings = settings
+        self._node_tls = towards_nodes
+        service.configure(settings, towards_nodes)
+        self._checker.configure(settings, towards_nodes)
+        self.node_list.set_fixed(nodes(settings), _patience(settings))
+        if self._admin is not None:
+            self._admin.configure(settings)
+        if any(getattr(before, name) != getattr(settings, name) for name in DISCOVERY):
+            await self._discover_anew()
+        return waiting
+
+    async def _discover_anew(self) -> None:
+        if self._discovery is not None:
+            await self._discovery.stop()
+        self._discovery = None
+        if self.settings.discover:
+            self._discovery = Discovery(self.settings, self.pool, self.node_list, self._checker.check_soon)
+            await self._discovery.start()
+        else:
+            self.node_list.set_discovered(())
+        if self._service is not None:
+            self._service.discovery = self._discovery
+
     def check_soon(self, name: str) -> None:
         """Somebody else noticed something about the node: look at once, for hearsay is no evidence."""
         if name in self.pool.nodes:
@@ -191,3 +228,7 @@ class Balancer:
     def _node_silent(self, node: Node) -> None:
         if self._service is not None and self.pool.nodes.get(node.name) is node:
             self._service.connections[node.name].give_up_requests(node.reason)
+
+
+def _patience(settings: Settings) -> Patience:
+    return Patience(rise=settings.health_rise, fall=settings.health_fall, request_fall=settings.request_fall)

@@ -39,9 +39,9 @@ log = structlog.get_logger("balancer.admin")
 class AdminApi:
     """`changed` is to be called when a node's state changed. `token` None: whoever gets here may do everything."""
 
-    def __init__(self, source: Source, token: str | None) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._token = token
+        self.token: str | None = None
         self._watchers: set[asyncio.Event] = set()
         self._closing = False
 
@@ -69,7 +69,7 @@ class AdminApi:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if self._token is not None and request.path not in OPEN_PATHS and not self._knows_token(request):
+        if self.token is not None and request.path not in OPEN_PATHS and not self._knows_token(request):
             return _problem(
                 401, "unauthorized", "send the admin token as a bearer token or as a password",
                 headers={"WWW-Authenticate": 'Basic realm="balancer"'},
@@ -85,7 +85,7 @@ class AdminApi:
                 return False
         elif scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(credentials.strip().encode(), (self._token or "").encode())
+        return hmac.compare_digest(credentials.strip().encode(), (self.token or "").encode())
 
     async def _nodes(self, _request: web.Request) -> web.Response:
         return web.json_response({"nodes": self._source.nodes()})

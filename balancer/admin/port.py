@@ -20,9 +20,13 @@ class AdminPort:
 
     def __init__(self, settings: Settings, source: Source) -> None:
         self._where = listen_address(settings.admin, "admin")
-        token = None if self._where.is_loopback else admin_token(settings)
-        self._api = AdminApi(source, token)
+        self._api = AdminApi(source)
+        self.configure(settings)
         self._runner: web.AppRunner | None = None
+
+    def configure(self, settings: Settings) -> None:
+        """Ask for this token from now on."""
+        self._api.token = None if self._where.is_loopback else admin_token(settings)
 
     @property
     def address(self) -> Address:

@@ -43,9 +43,15 @@ class HealthChecker:
         on_silence: Callable[[Node], None] = lambda _node: None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._tls = tls
         self._pool = pool
         self._on_silence = on_silence
+        self._watches: dict[Node, _Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.configure(settings, tls)
+
+    def configure(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        """Check like this from the next time on."""
+        self._tls = tls
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
@@ -54,8 +60,6 @@ class HealthChecker:
             header_count_max=settings.header_count_max,
             body_bytes_max=ANSWER_BYTES_MAX,
         )
-        self._watches: dict[Node, _Watch] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Returns when every node has been asked once, so that the first request finds out who is there."""

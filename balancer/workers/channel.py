@@ -1,6 +1,7 @@
 """What supervisor and worker say to each other: MessagePack maps, in order, over a socket pair.
 
-    to the worker    settings   how to run, and the operator's orders so far; the first message, before it serves
+    to the worker    settings   how to run, and the operator's orders so far: the first message, before it serves; again
+                                after a reload
                      order      what the operator wants of a node; answered by `ordered`
                      check      another worker noticed something about these nodes
     from the worker  report     its nodes, totals and metrics; nodes whose state changed since the last one

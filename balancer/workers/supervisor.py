@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from balancer import reloading
 from balancer.admin.port import AdminPort
 from balancer.admin.source import UnknownNode
 from balancer.proxy.listening import address_of, open_sockets
@@ -99,6 +100,14 @@ class Supervisor(Collector):
             raise RuntimeError(
                 f"the workers do not serve after {START_TIMEOUT_S:g} s; the log says why"
             ) from None
+
+    async def reload(self, settings: Settings) -> list[str]:
+        """As `Balancer.reload`. The workers follow within their next turn."""
+        self.settings, waiting = reloading.merged(self.settings, validated(settings))
+        self._admin.configure(self.settings)
+        for keeper in self.keepers:
+            keeper.send(self._instructions(keeper.number))
+        return waiting
 
     # The source of the admin port.
 

@@ -17,6 +17,7 @@ import structlog
 
 from balancer.admin.source import UnknownNode
 from balancer.core.pool import Node
+from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
 from balancer.workers.channel import Channel, Message
@@ -46,6 +47,7 @@ class Worker:
         self._changed: set[str] = set()
         self._report_now = asyncio.Event()
         self._told = asyncio.Event()
+        self._later: asyncio.Queue[Message] = asyncio.Queue()  # settings to go on with
 
     async def run(self, told: asyncio.Event) -> None:
         """Serve until `told`, or until the supervisor is gone."""
@@ -59,17 +61,21 @@ class Worker:
         settings: Settings = unpacked_settings(instructed["settings"])
         logs.configure(settings.log_format, settings.log_level, worker=instructed["worker"])
         self._balancer = balancer = Balancer(settings, self._sockets, self._node_changed)
+        reloading: asyncio.Task[None] | None = None
         reporting = asyncio.create_task(
             self._report(min(settings.health_interval_s / 2, REPORT_INTERVAL_MAX_S)), name="reports"
         )
         try:
             await balancer.start(instructed["orders"])
             self._report_now.set()
+            reloading = asyncio.create_task(self._follow_settings(balancer), name="settings")
             await told.wait()
         finally:
             await balancer.stop()
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)
+            tasks = [task for task in (reporting, reloading) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._tell()  # what was counted to the very end
             self._channel.close()
 
@@ -85,12 +91,26 @@ class Worker:
         match message["kind"]:
             case "settings" if not self._instructed.done():
                 self._instructed.set_result(message)
+            case "settings":
+                self._later.put_nowait(message)
             case "order":
                 self._channel.send(self._ordered(message))
                 self._report_now.set()
             case "check" if self._balancer is not None:
                 for name in message["nodes"]:
                     self._balancer.check_soon(name)
+
+    async def _follow_settings(self, balancer: Balancer) -> None:
+        while True:
+            message = await self._later.get()
+            settings = unpacked_settings(message["settings"])
+            try:
+                await balancer.reload(settings)
+            except ConfigurationError as error:
+                # The supervisor found them good: a file has changed since. It stays with what it had.
+                log.error("configuration.refused", reason=str(error))  # noqa: TRY400 - no fault of ours to be traced
+            else:
+                logs.configure(settings.log_format, settings.log_level, worker=message["worker"])
 
     def _ordered(self, message: Message) -> Message:
         """Carry an order out; the answer."""

@@ -172,7 +172,7 @@ async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
             last = sent
             for _ in range(50):
                 await asyncio.sleep(0.002)
-        assert sent < total // 4
+        assert sent < total // 2
         assert len(await client.everything()) == total
 
 
