@@ -114,6 +114,10 @@ class Settings:
     trusted_network: tuple[str, ...] = ()
     """Networks (10.0.0.0/8) whose X-Forwarded-* are believed: those of proxies in front of this one, no others."""
 
+    proxy_protocol: bool = False
+    """Every connection begins with a PROXY header (version 1 or 2) of a proxy in a `trusted_network`, as HAProxy's
+    send-proxy and cloud load balancers send it: its client is ours. Connections without one are closed."""
+
     request_head_bytes_max: int = 32_768
     """Largest request line with header fields; beyond it 414 or 431. Cookies make heads large; 8 KiB is rarely enough."""
 
@@ -241,6 +245,10 @@ def validated(settings: Settings) -> Settings:
     nodes(settings)
     seeds(settings)
     discover_token(settings)
+    if settings.proxy_protocol and not trusted_networks(settings):
+        raise ConfigurationError(
+            "proxy_protocol: name the proxies that are believed with trusted_network, as in 10.0.0.0/8"
+        )
     trusted_networks(settings)
     admin_token(settings)
     client_tls(settings)

@@ -31,16 +31,18 @@ NOT_FOUND, REQUEST_TIMEOUT = 404, 408
 class Downstream(asyncio.Protocol):
     """`deadline` is when `expired` is due, in the time of the service's clock.
 
+    `client`: its address, where the peer is a proxy that told us.
     `is_full`: the client reads too slowly. `is_half_closed`: it has nothing more to say, and may be gone.
     """
 
     __slots__ = (
-        "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
+        "_client", "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
         "deadline", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: "ProxyService") -> None:
+    def __init__(self, service: "ProxyService", client: str | None = None) -> None:
         self._service = service
+        self._client = client
         self._exchange: Exchange | None = None
         self._head_began = False
         self._is_last = False  # the connection closes after the current answer
@@ -62,7 +64,7 @@ class Downstream(asyncio.Protocol):
         service = self._service
         peer, ours = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         forwarding = Forwarding(
-            peer[0] if peer else "unknown",
+            self._client or (peer[0] if peer else "unknown"),
             f"[{ours[0]}]:{ours[1]}" if ":" in ours[0] else f"{ours[0]}:{ours[1]}",
             service.trusted_networks,
             service.scheme,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from balancer.errors import ConfigurationError
+from balancer.proxy.arrivals import Arrivals
 from balancer.proxy.service import ProxyService
 from sessiond.contract.address import Address
 from sessiond.contract.listening import listening
@@ -86,7 +87,7 @@ class Listener:
         self._tls = tls
         self._service = service
         self._sockets = sockets
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Arrivals] = []
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -95,6 +96,9 @@ class Listener:
             limit = self._service.settings.tls_handshake_timeout_s
             options = {"ssl": self._tls, "ssl_handshake_timeout": limit, "ssl_shutdown_timeout": limit}
         for each in self._sockets:
+            if self._service.settings.proxy_protocol:
+                self._servers.append(Arrivals(self._service, each, options))
+                continue
             self._servers.append(
                 await loop.create_server(self._service, sock=each, backlog=BACKLOG, **options)
             )
