@@ -20,8 +20,9 @@ from balancer.server import Balancer
 from balancer.settings import Settings
 from tests.balancer.proxy.stage import DEADLINE_S, ScriptedNode, eventually, until
 from tests.balancer.running import settings_for
-from tests.balancer.test_cli import environment, free_port
+from tests.balancer.test_cli import free_port
 from tests.support import certificates
+from tests.support.programs import environment
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ class Program:
         with self.log_path.open("wb") as stderr:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "balancer", "run", "--config", str(self.path), *arguments,
-                env=environment(), cwd=self.path.parent, stderr=stderr,
+                env=environment("balancer"), cwd=self.path.parent, stderr=stderr,
             )  # fmt: skip
         await eventually(self._is_ready)
 
