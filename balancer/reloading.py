@@ -22,7 +22,7 @@ LIVE = frozenset(
         "half_close_timeout_s", "node_idle_connections_max",
         "health_path", "health_interval_s", "health_timeout_s", "health_rise", "health_fall", "request_fall",
         "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s",
-        "access_log", "log_format", "log_level",
+        "forwarded", "request_id", "request_id_in_answer", "trace_context", "access_log", "log_format", "log_level",
     }
 )  # fmt: skip
 """A setting that is not here needs a restart: forgetting one costs a warning, not a setting without effect."""

@@ -202,8 +202,21 @@ class Settings:
     drain_timeout_s: float = 8.0
     """On SIGTERM, requests in flight get so long. Below the supervisor's kill (Docker: 10)."""
 
+    forwarded: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
+    """How nodes are told of their clients: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239), or both. As the
+    application reads it; what it reads and we do not set must come from nobody else."""
+
+    request_id: bool = False
+    """Give every request an id, which the node gets as X-Request-Id. That of a proxy in a `trusted_network` is kept."""
+
+    request_id_in_answer: bool = False
+    """Tell the client the id too, so that it can quote it: X-Request-Id of the answer."""
+
+    trace_context: Literal["pass", "create"] = "pass"
+    """W3C trace context (traceparent, tracestate) is passed on as it came; create: a request without it gets a new trace."""
+
     access_log: bool = False
-    """Log every request, with an id that is passed to the node as X-Request-Id. Costs as much as balancing it."""
+    """Log every request, with its id (as `request_id`) and trace. Costs as much as balancing it."""
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """console for people, json for machines; auto: console on a terminal."""
@@ -249,6 +262,8 @@ def validated(settings: Settings) -> Settings:
         raise ConfigurationError(
             "proxy_protocol: name the proxies that are believed with trusted_network, as in 10.0.0.0/8"
         )
+    if settings.request_id_in_answer and not (settings.request_id or settings.access_log):
+        raise ConfigurationError("request_id_in_answer: there is an id only with request_id or access_log")
     trusted_networks(settings)
     admin_token(settings)
     client_tls(settings)

@@ -25,7 +25,10 @@ _PORT_MAX = 65_535
 
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPECIFIED, _TCP4, _TCP6 = 0x00, 0x11, 0x21
-_ADDRESSES = {_TCP4: (IPv4Address, 4), _TCP6: (IPv6Address, 16)}
+_ADDRESSES: dict[int, tuple[type[IPv4Address] | type[IPv6Address], int]] = {
+    _TCP4: (IPv4Address, 4),
+    _TCP6: (IPv6Address, 16),
+}
 _EXTENSION_HEAD = struct.Struct("!BH")
 
 

@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from balancer.core.framing import Refused
-from balancer.core.headers import Forwarding
 from balancer.core.request import RequestHead, RequestReader
 from balancer.proxy.answers import answer
 from balancer.proxy.exchange import Exchange
@@ -37,7 +36,7 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_client", "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
-        "deadline", "is_full", "is_half_closed", "transport",
+        "deadline", "forwarding", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
     def __init__(self, service: "ProxyService", client: str | None = None) -> None:
@@ -63,14 +62,11 @@ class Downstream(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
         service = self._service
         peer, ours = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        forwarding = Forwarding(
+        self.forwarding = service.forwarding(
             self._client or (peer[0] if peer else "unknown"),
             f"[{ours[0]}]:{ours[1]}" if ":" in ours[0] else f"{ours[0]}:{ours[1]}",
-            service.trusted_networks,
-            service.scheme,
-            names_requests=service.access_log is not None,
         )
-        self._reader = RequestReader(service.request_limits, forwarding)
+        self._reader = RequestReader(service.request_limits, self.forwarding)
         # A client that connects and says nothing gets no longer than one that is slow to say it.
         self.wait(service.settings.request_head_timeout_s)
         service.joined(self)
@@ -164,13 +160,17 @@ class Downstream(asyncio.Protocol):
         else:
             self._await_request()
 
-    def answer(self, status: int, detail: str, *, close: bool) -> None:
-        """Answer instead of a node."""
+    def answer(self, status: int, detail: str, *, close: bool, name: bytes = b"") -> None:
+        """Answer instead of a node. `name`: a line with the request's id."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             close = close or exchange.head.is_http_1_0 or not self.may_stay(exchange)
         without_body = exchange is not None and exchange.head.method == b"HEAD"
-        self.send(answer(status, detail, close=close or self._service.is_stopping, without_body=without_body))
+        self.send(
+            answer(
+                status, detail, close=close or self._service.is_stopping, without_body=without_body, name=name
+            )
+        )
         if close or self._service.is_stopping:
             self._linger()
         else:
@@ -230,6 +230,8 @@ class Downstream(asyncio.Protocol):
                 self._begin(head)
         except Refused as refused:
             self._service.totals.refused += 1
+            if self._service.notes is not None:
+                self._service.notes.refused(self.forwarding, refused.status, refused.reason)
             self.answer(refused.status, refused.reason, close=True)
         finally:
             self._is_serving = False

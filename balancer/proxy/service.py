@@ -9,16 +9,19 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from balancer.core.forwarded import Forwarded
+from balancer.core.headers import Forwarding
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.retry import Budget
 from balancer.core.routing import Router
-from balancer.proxy.access_log import AccessLog
 from balancer.proxy.connections import ConnectionOptions, NodeConnections
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.notes import Notes
 from balancer.proxy.outbox import Outbox
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
@@ -69,7 +72,7 @@ class ProxyService:
         """Serve like this from now on. Open connections keep what they took from the settings before."""
         self.settings = settings
         self.budget = Budget(settings.retry_share, settings.retry_reserve)
-        self.access_log = AccessLog() if settings.access_log else None
+        self.notes = Notes.of(settings)
         self.scheme = "http" if settings.tls_certificate_file is None else "https"
         self.trusted_networks = trusted_networks(settings)
         self.request_limits = Limits(
@@ -127,6 +130,14 @@ class ProxyService:
         self.deadlines.stop()
 
     # The connections.
+
+    def forwarding(self, client: str, default_host: str) -> Forwarding:
+        """What the requests of a new connection say about where they come from."""
+        kind: Callable[..., Forwarding] = Forwarding
+        if self.settings.forwarded != "x-forwarded":
+            kind = partial(Forwarded, beside=self.settings.forwarded == "both")
+        named = self.notes is not None
+        return kind(client, default_host, self.trusted_networks, self.scheme, names_requests=named)
 
     def joined(self, client: Downstream) -> None:
         self._clients.add(client)

@@ -254,38 +254,6 @@ async def test_stop_lets_requests_in_flight_finish_and_takes_no_more(nodes: list
     await stopping
 
 
-async def test_requests_are_logged_with_the_id_that_the_node_gets(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines: list[dict[str, Any]] = []
-
-    class Recorder:
-        def info(self, event: str, **fields: Any) -> None:
-            lines.append({"event": event, **fields})
-
-    monkeypatch.setattr("balancer.proxy.access_log.log", Recorder())
-    balancer = Balancer(settings_for(nodes[:1], access_log=True))
-    await balancer.start()
-    try:
-        await text(
-            web,
-            f"http://{balancer.listen_address}/a;SESSIONID={TOKEN}.node1?b=secret",
-            headers={"X-Request-Id": "forged"},
-        )
-    finally:
-        await balancer.stop()
-    (line,) = lines
-    request = next(request for request in nodes[0].requests if b"/a" in request.line)
-    assert request.fields[b"x-request-id"].decode() == line["request"]
-    assert (line["event"], line["node"], line["status"], line["path"]) == (
-        "request.served",
-        "node1",
-        200,
-        "/a",
-    )
-    assert line["duration_ms"] >= 0
-
-
 async def test_the_list_of_nodes_can_change_while_it_serves(
     nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
 ) -> None:
