@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, get_type_hints
 
 from balancer import tls
-from balancer.core import node_spec
+from balancer.core import node_spec, statuses
 from balancer.core.algorithms import AlgorithmName
 from balancer.core.node_spec import NodeSpec
 from balancer.core.pool import Policy
@@ -172,7 +172,10 @@ class Settings:
     """A request that has waited so long for a node at its limit gets 503 with Retry-After. As long as users would wait."""
 
     health_path: str = HEALTH_PATH
-    """What a node is asked to see whether it is fit. Any 2xx or 3xx counts, so ``/`` does for other servers."""
+    """What a node is asked to see whether it is fit. ``/`` does for servers that are no nodes of ours."""
+
+    health_status: tuple[str, ...] = ("200-399",)
+    """Statuses of a fit node: 200, or ranges like 200-399. Nodes of ours say 200, and in words when they drain."""
 
     health_interval_s: float = 0.5
     """Time between checks of a node. `rise` of them bring a node back, so this decides how soon."""
@@ -188,7 +191,18 @@ class Settings:
     """Checks in a row that must fail before a node is down. An address that refuses is down at once."""
 
     request_fall: int = 10
-    """Requests in a row that must fail (cut off, timed out, malformed) before a node is down."""
+    """Requests in a row that must fail (cut off, timed out, malformed) before a node is ejected: down, whatever its checks
+    say."""
+
+    eject_s: float = 10.0
+    """An ejected node is kept out so long the first time, twice as long the second, and so on; then checks bring it back.
+    One that nobody can connect to is dead, not ejected, and back as soon as it answers. 0: checks alone decide."""
+
+    eject_max_s: float = 300.0
+    """Longest ejection. A node that kept well for as long starts from the beginning."""
+
+    eject_share_max: float = 0.5
+    """Most of the nodes that are ejected at a time: if more fail, the fault is likelier elsewhere."""
 
     retry_share: float = 0.2
     """Retries per request, in the long run. 0 leaves only the `retry_reserve`."""
@@ -232,10 +246,11 @@ MAY_BE_ZERO = frozenset(
     {
         "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
         "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max",
+        "eject_s", "eject_share_max",
     }
 )  # fmt: skip
 
-AT_MOST_ONE = frozenset({"panic_threshold"})
+AT_MOST_ONE = frozenset({"panic_threshold", "eject_share_max"})
 """They are shares of something."""
 
 
@@ -253,6 +268,7 @@ def validated(settings: Settings) -> Settings:
     keyring(settings)
     if settings.workers > WORKERS_MAX:
         raise ConfigurationError(f"workers must be {WORKERS_MAX} or fewer, not {settings.workers}")
+    expected_statuses(settings)
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
@@ -302,9 +318,23 @@ def policy(settings: Settings) -> Policy:
         zone=settings.zone,
         slow_start_s=settings.slow_start_s,
         panic_threshold=settings.panic_threshold,
+        eject_s=settings.eject_s,
+        eject_max_s=settings.eject_max_s,
+        eject_share_max=settings.eject_share_max,
         active_max=settings.node_connections_max or sys.maxsize,
         queued_max=settings.node_queue_max,
     )
+
+
+def expected_statuses(settings: Settings) -> frozenset[int]:
+    """What a fit node answers to a health check. Raises `ConfigurationError`."""
+    try:
+        found = statuses.parse(settings.health_status)
+    except ValueError as error:
+        raise ConfigurationError(f"health_status: {error}") from None
+    if not found:
+        raise ConfigurationError("health_status: name at least one status, like 200-399")
+    return found
 
 
 def keyring(settings: Settings) -> Keyring:

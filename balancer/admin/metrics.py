@@ -82,6 +82,16 @@ class _Balancer(Collector):
                 [node.counters.referrals for node in nodes],
             ),
             (
+                "ejections",
+                "Times the node was taken out because its requests failed",
+                [node.counters.ejections for node in nodes],
+            ),
+            (
+                "ejections_denied",
+                "Failed requests that would have taken the node out, had not too many been out already",
+                [node.counters.ejections_denied for node in nodes],
+            ),
+            (
                 "queue_overflows",
                 "Requests refused because too many waited for the node",
                 [node.counters.queue_overflows for node in nodes],

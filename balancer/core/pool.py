@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from balancer.core.ejection import Ejections
 from balancer.core.health import UNCHECKED, Fitness, Health, Patience
 from balancer.core.histogram import Histogram
 from balancer.core.node_spec import NodeSpec, checked_weight
@@ -29,12 +30,16 @@ class Policy:
 
     `zone`: our own; nodes there are preferred. `slow_start_s`: a node that was down gets its whole share of new sessions
     after this. `panic_threshold`: below this share of nodes up, health is not believed.
-    `active_max`, `queued_max`: requests that a node may have, and that may wait for it.
+    `eject_s`: how long a node whose requests failed is kept out at first, `eject_max_s` at most; `eject_share_max`: of all
+    nodes at a time. `active_max`, `queued_max`: requests that a node may have, and that may wait for it.
     """
 
     zone: str = ""
     slow_start_s: float = 0.0
     panic_threshold: float = 0.0
+    eject_s: float = 0.0
+    eject_max_s: float = 0.0
+    eject_share_max: float = 1.0
     active_max: int = sys.maxsize
     queued_max: int = 0
 
@@ -51,7 +56,8 @@ class NodeState(StrEnum):
 @dataclass(slots=True)
 class Counters:
     """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
-    told to come back because too many waited for the node, or because they had waited too long.
+    told to come back because too many waited for the node, or because they had waited too long. `ejections…`: for failed
+    requests, and those that did not happen because too many nodes were out already.
     `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included.
     """
 
@@ -61,6 +67,8 @@ class Counters:
     referrals: int = 0
     queue_overflows: int = 0
     queue_timeouts: int = 0
+    ejections: int = 0
+    ejections_denied: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
     latency: Histogram = field(default_factory=Histogram)
 
@@ -69,12 +77,13 @@ class Node:
     """One back end. `weight`: its share of new sessions. `active`: requests and tunnels there now.
 
     `sessions` (primaries) and `load`: as it reported, None if unknown. `is_up`: it counts as up, and may be sent requests.
-    `queued`: requests that wait for their turn there. `warmth`: 1, and less for a while after it came back. `credit`: what round robin owes it.
+    `queued`: requests that wait for their turn there. `warmth`: 1, and less for a while after it came back. `credit`: what
+    round robin owes it.
     """
 
     __slots__ = (
         "active", "address", "counters", "credit", "health", "is_cold", "is_up", "load", "name", "order", "queued",
-        "sessions", "spec", "warm_since", "warmth", "weight",
+        "sessions", "spec", "warm_since", "warmth", "was_up", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +96,8 @@ class Node:
         self.health = Health(patience)
         self.order = NodeState.UP  # the operator's: UP leaves it to health
         self.is_up = False  # kept by the pool, because every request asks
-        self.is_cold = False  # was seen down since it was up last
+        self.was_up = False
+        self.is_cold = False  # was seen up, and down or in maintenance after that
         self.warmth = 1.0
         self.warm_since = 0.0
         self.credit = 0.0
@@ -150,6 +160,7 @@ class Pool:
         self.policy = policy
         self._followers: list[Follower] = []
         self._warming: set[Node] = set()
+        self._ejections = Ejections(policy.eject_s, policy.eject_max_s, policy.eject_share_max)
         self._now = 0.0
         self._regroup()
 
@@ -158,6 +169,8 @@ class Pool:
         self._now = now
         for node in tuple(self._warming):
             self._warm(node)
+        for node in self._ejections.over(now):
+            node.health.release()
 
     def follow(self, follower: Follower) -> None:
         """Tell `follower` now of the nodes that are here, and later of every change of the list."""
@@ -186,17 +199,26 @@ class Pool:
         for node in gone:
             node.is_up = False
             self._warming.discard(node)
+            self._ejections.forget(node)
         self._regroup()
         if gone or come:
             for follower in self._followers:
                 follower(gone, come)
 
     def unreachable(self, node: Node, reason: str) -> None:
+        self._ejections.pardon(node)
         self._settle(node, changed=node.health.unreachable(reason))
 
     def request_failed(self, node: Node, reason: str) -> None:
         node.counters.failures += 1
-        self._settle(node, changed=node.health.request_failed(reason))
+        if not node.health.request_failed() or self.nodes.get(node.name) is not node:
+            return
+        if not self._ejections.has_room(len(self.nodes)):
+            node.counters.ejections_denied += 1
+            return
+        node.counters.ejections += 1
+        seconds = self._ejections.begin(node, self._now) if self.policy.eject_s else 0.0
+        self._settle(node, changed=node.health.eject(reason, seconds))
 
     def check_passed(
         self, node: Node, number: int, *, sessions: int | None, draining: bool, load: Load | None = None
@@ -205,7 +227,10 @@ class Pool:
         self._settle(node, changed=node.health.check_passed(number, draining=draining))
 
     def check_failed(self, node: Node, number: int, reason: str, *, deliberate: bool = False) -> None:
-        self._settle(node, changed=node.health.check_failed(number, reason, deliberate=deliberate))
+        changed = node.health.check_failed(number, reason, deliberate=deliberate)
+        if changed:
+            self._ejections.pardon(node)
+        self._settle(node, changed=changed)
 
     def set_order(self, node: Node, order: NodeState) -> None:
         """The operator's word: UP (as health says), DRAINING or MAINTENANCE. Raises ValueError on DOWN."""
@@ -233,25 +258,25 @@ class Pool:
         states = {node: node.state for node in nodes}
         self.up = tuple(node for node, state in states.items() if state is NodeState.UP)
         self.draining = tuple(node for node, state in states.items() if state is NodeState.DRAINING)
-        down = {node for node, state in states.items() if state is NodeState.DOWN}
+        down = [node for node, state in states.items() if state is NodeState.DOWN]
         unknown = {node for node in down if node.health.reason == UNCHECKED}
-        wanted = tuple(
-            node for node in nodes if node in self.up or (node in down and node.order is NodeState.UP)
-        )
-        judged = len(wanted) - len(unknown.intersection(wanted))
+        in_panic = {*self.up, *(node for node in down if node.order is NodeState.UP)}
+        judged = len(in_panic - unknown)
         self.is_panicking = len(self.up) < judged * self.policy.panic_threshold
-        self.usable = wanted if self.is_panicking else self.up
+        self.usable = tuple(node for node in nodes if node in in_panic) if self.is_panicking else self.up
         zone = self.policy.zone
         self.near = (
             tuple(node for node in self.usable if zone and node.zone == zone and node.weight) or self.usable
         )
         self.last_resort = self.draining or tuple(node for node in nodes if node in unknown)
         for node, state in states.items():
-            node.is_up = node in self.usable
-            if state is NodeState.UP and node.is_cold:
-                self._begin_to_warm(node)
-            elif state is NodeState.MAINTENANCE or (state is NodeState.DOWN and node not in unknown):
-                node.is_cold = True
+            node.is_up = state is NodeState.UP or (self.is_panicking and node in in_panic)
+            if state is NodeState.UP:
+                node.was_up = True
+                if node.is_cold:
+                    self._begin_to_warm(node)
+            elif state is NodeState.MAINTENANCE or state is NodeState.DOWN:
+                node.is_cold = node.was_up
 
     def _begin_to_warm(self, node: Node) -> None:
         node.is_cold = False
@@ -272,6 +297,10 @@ class Pool:
             node.health.check_invariants()
             if (node in self.up) != (node.state is NodeState.UP) or (node in self.usable) != node.is_up:
                 raise AssertionError(f"{node.name} is {node.state} and grouped otherwise")
+            if node.health.is_held != (node in self._ejections):
+                raise AssertionError(
+                    f"{node.name} is held, and nobody knows until when, or the other way round"
+                )
             if not WARMTH_MIN <= node.warmth <= 1.0 or (node.warmth < 1.0) != (node in self._warming):
                 raise AssertionError(
                     f"{node.name} is {node.warmth} warm and does not get warmer, or is warm and does"
@@ -288,7 +317,7 @@ def _successor(node: Node | None, spec: NodeSpec, patience: Patience) -> Node:
     """A new node; what outlives its change of address, if it has had another one."""
     new = Node(spec.name, spec.address, patience, spec.weight, spec.zone)
     if node is not None:
-        new.order, new.counters = node.order, node.counters
+        new.order, new.counters, new.was_up = node.order, node.counters, node.was_up
         if node.spec.weight == spec.weight:
             new.weight = node.weight
     return new

@@ -3,7 +3,7 @@
 A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
 
 A new connection each time, because that is what has to work for a user's request, and because the name must be
-resolved anew. A node of ours says its state, its sessions and its load; any other server is up if it answers 2xx or 3xx.
+resolved anew. A node of ours says its state, its sessions and its load; any other server is up if its status is an expected one.
 """
 
 import asyncio
@@ -12,13 +12,17 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from balancer.core.framing import Refused
 from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
-from balancer.settings import Settings
+from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
+
+log = structlog.get_logger("balancer.checks")
 
 ANSWER_BYTES_MAX = 65_536
 """A health answer is read up to this; more is no health answer."""
@@ -55,6 +59,7 @@ class HealthChecker:
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
+        self._expected = expected_statuses(settings)
         self._limits = Limits(
             head_bytes_max=settings.response_head_bytes_max,
             header_count_max=settings.header_count_max,
@@ -116,6 +121,10 @@ class HealthChecker:
             self._pool.check_failed(node, number, error.strerror or str(error))
         except Refused as refused:
             self._pool.check_failed(node, number, f"health answer malformed: {refused.reason}")
+        except Exception as error:
+            # No error that we know of. It must not end the checks of this node for good.
+            log.exception("check.failed", node=node.name)
+            self._pool.check_failed(node, number, f"{type(error).__name__}: {error}")
         else:
             self._judge(node, number, status, body)
 
@@ -127,7 +136,7 @@ class HealthChecker:
             return
         sessions = view.primaries if view is not None else None
         load = view.load if view is not None else None
-        if 200 <= status < 400:
+        if status in self._expected:
             draining = view is not None and view.state is MemberState.DRAINING
             self._pool.check_passed(node, number, sessions=sessions, draining=draining, load=load)
         elif view is not None and view.state is MemberState.DRAINING:

@@ -110,6 +110,8 @@ class Discovery:
                 return await self._read(answer)
         except TimeoutError:
             raise NoViewError(f"no answer within {ASK_TIMEOUT_S} s") from None
+        except aiohttp.ClientOSError as error:
+            raise NoViewError(error.strerror or str(error)) from error
         except aiohttp.ClientError as error:
             raise NoViewError(str(error)) from error
 

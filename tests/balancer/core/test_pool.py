@@ -118,7 +118,7 @@ def test_nodes_that_nobody_has_asked_yet_are_better_than_none() -> None:
 def test_a_node_that_was_down_warms_up_in_a_straight_line() -> None:
     pool = pool_of(spec("a"), spec("b"), slow_start_s=10.0)
     node = pool.nodes["a"]
-    assert node.warmth == 1.0  # it was up when we first looked: it is warm
+    assert node.warmth == 1.0
     pool.tick(100.0)
     pool.unreachable(node, "refused")
     come_up(pool, node)
@@ -128,6 +128,24 @@ def test_a_node_that_was_down_warms_up_in_a_straight_line() -> None:
         pool.check_invariants()
         seen.append(node.warmth)
     assert seen == pytest.approx([WARMTH_MIN, 0.325, 0.55, 1.0, 1.0])
+
+
+def test_a_node_that_comes_up_for_the_first_time_gets_its_share_at_once() -> None:
+    pool = Pool(
+        (), policy=Policy(slow_start_s=10.0)
+    )  # all start together: whose process was up first is no reason
+    pool.set_nodes([spec("a")], PATIENCE)
+    node = pool.nodes["a"]
+    pool.unreachable(node, "refused")
+    come_up(pool, node)
+    assert node.warmth == 1.0
+
+
+def test_a_node_that_was_up_and_moved_is_cold() -> None:
+    pool = pool_of(spec("a"), slow_start_s=10.0)
+    pool.set_nodes([spec("a", port=81)], PATIENCE)
+    come_up(pool, pool.nodes["a"])
+    assert pool.nodes["a"].warmth == WARMTH_MIN
 
 
 def test_maintenance_makes_cold_and_draining_does_not() -> None:
