@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from balancer.core.ejection import Ejections
 from balancer.core.health import UNCHECKED, Fitness, Health, Patience
+from balancer.core.histogram import Histogram
 from balancer.core.node_spec import NodeSpec, checked_weight
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import Load
@@ -56,7 +57,9 @@ class NodeState(StrEnum):
 class Counters:
     """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
     told to come back because too many waited for the node, or because they had waited too long. `ejections…`: for failed
-    requests, and those that did not happen because too many nodes were out already."""
+    requests, and those that did not happen because too many nodes were out already.
+    `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included.
+    """
 
     requests: int = 0
     failures: int = 0
@@ -67,6 +70,7 @@ class Counters:
     ejections: int = 0
     ejections_denied: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
+    latency: Histogram = field(default_factory=Histogram)
 
 
 class Node:

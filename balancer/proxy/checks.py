@@ -8,6 +8,7 @@ resolved anew. A node of ours says its state, its sessions and its load; any oth
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,10 +41,21 @@ class HealthChecker:
     """One task a node, for as long as it is in the pool. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
+        self,
+        settings: Settings,
+        pool: Pool,
+        on_silence: Callable[[Node], None] = lambda _node: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._pool = pool
         self._on_silence = on_silence
+        self._watches: dict[Node, _Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.configure(settings, tls)
+
+    def configure(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        """Check like this from the next time on."""
+        self._tls = tls
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
@@ -53,8 +65,6 @@ class HealthChecker:
             header_count_max=settings.header_count_max,
             body_bytes_max=ANSWER_BYTES_MAX,
         )
-        self._watches: dict[Node, _Watch] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Returns when every node has been asked once, so that the first request finds out who is there."""
@@ -139,7 +149,7 @@ class HealthChecker:
 
     async def _ask(self, node: Node) -> tuple[int, bytes]:
         """Status and body. Raises OSError, Refused."""
-        reader, writer = await asyncio.open_connection(*node.address)
+        reader, writer = await asyncio.open_connection(*node.address, ssl=self._tls)
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"
@@ -160,18 +170,17 @@ class HealthChecker:
                 if head is None:
                     continue
                 answer.skip_head()
-                if head.framing.is_chunked:
-                    head.framing.payload = []
+                if head.is_chunked:
+                    answer.unchunk()
             answer.advance()
-            piece = answer.take()
-            body += piece if head.framing.payload is None else b""
+            body += answer.take()
             if len(body) > ANSWER_BYTES_MAX:
                 raise Refused(502, "too long")
             if answer.complete:
                 break
         if head is None:
             raise ConnectionResetError("connection closed without an answer")
-        return head.status, body if head.framing.payload is None else b"".join(head.framing.payload)
+        return head.status, body
 
 
 def _view(body: bytes) -> HealthView | None:
