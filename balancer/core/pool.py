@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from balancer.core.health import Fitness, Health, Patience
+from balancer.core.histogram import Histogram
 from sessiond.contract.address import Address
 
 WEIGHT_MAX = 1000
@@ -26,13 +27,17 @@ class NodeState(StrEnum):
 
 @dataclass(slots=True)
 class Counters:
-    """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx."""
+    """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx.
+
+    `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included.
+    """
 
     requests: int = 0
     failures: int = 0
     retries: int = 0
     referrals: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
+    latency: Histogram = field(default_factory=Histogram)
 
 
 class Node:

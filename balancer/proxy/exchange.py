@@ -9,6 +9,7 @@ answer was delivered, the balancer answered by itself, the connections became a 
        +--<--- retry --<----+                 +--> cut short: the client sees its connection aborted
 """
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -34,7 +35,7 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
         "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
@@ -45,6 +46,7 @@ class Exchange:
         self.request_is_complete = False
         self._service = service
         self._client = client
+        self._began = monotonic()
         self._phase = Phase.UNSENT
         self._node: Node | None = None
         self._upstream: Upstream | None = None
@@ -243,6 +245,7 @@ class Exchange:
                 node.counters.retries += 1
                 self._destination = other
                 return False
+        node.counters.latency.observe(monotonic() - self._began)
         self._phase = Phase.ANSWERING
         self._held, self._replayable = b"", False
         return True

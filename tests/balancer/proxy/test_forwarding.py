@@ -279,6 +279,26 @@ async def test_interim_answers_pass_but_not_to_old_clients() -> None:
         assert (await client.everything()).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+async def test_the_time_to_an_answers_head_is_counted_at_the_node_that_gave_it() -> None:
+    answers = asyncio.Event()
+
+    async def two_answers(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh")
+        await answers.wait()
+        await connection.say(b"i")
+
+    async with Stage(ScriptedNode("node1", two_answers), ScriptedNode("node2")) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", cookie("node1")))
+        await client.until(b"h")
+        assert sum(stage["node1"].counters.latency.counts) == 1  # the body may take as long as it likes
+        assert stage["node1"].counters.latency.sum_s > 0
+        answers.set()
+        await client.read(1)
+        assert sum(stage["node2"].counters.latency.counts) == 0
+
+
 async def test_events_are_passed_on_as_they_come() -> None:
     go_on = asyncio.Event()
 
