@@ -9,6 +9,7 @@ resolved anew. A node of ours says its state and its sessions; any other server 
 import asyncio
 import json
 from collections.abc import Callable
+from time import monotonic
 
 from balancer.core.framing import Refused
 from balancer.core.health import Fitness
@@ -73,6 +74,7 @@ class HealthChecker:
 
     async def _check(self, node: Node) -> None:
         number = node.health.check_started()
+        began = monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, body = await self._ask(node)
@@ -89,6 +91,7 @@ class HealthChecker:
         except Refused as refused:
             self._pool.check_failed(node, number, f"health answer malformed: {refused.reason}")
         else:
+            node.counters.checks.observe(monotonic() - began)
             self._judge(node, number, status, body)
 
     def _judge(self, node: Node, number: int, status: int, body: bytes) -> None:

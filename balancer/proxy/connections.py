@@ -11,6 +11,7 @@ it has not begun to answer once it is known to be silent.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from balancer.core.pool import Node, Pool
@@ -90,6 +91,7 @@ class NodeConnections:
 
     async def _connect(self, exchange: "Exchange") -> None:
         host, port = self.node.address
+        began = monotonic()
         try:
             # The name is looked up each time: a container that came back has another address.
             async with asyncio.timeout(self._connect_timeout_s):
@@ -106,6 +108,7 @@ class NodeConnections:
             raise
         else:
             self._connects.pop(exchange, None)
+            self.node.counters.connects.observe(monotonic() - began)
             if exchange.is_over:
                 self.release(upstream)
             else:

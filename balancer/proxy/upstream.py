@@ -27,12 +27,13 @@ class Upstream(asyncio.Protocol):
     """`has_served`: it has carried an answer before, so the node may be closing it for its idleness."""
 
     __slots__ = (
-        "_connections", "_exchange", "_head", "_is_paused", "_reader",
+        "_connections", "_counters", "_exchange", "_head", "_is_paused", "_reader",
         "has_served", "idle_until", "is_full", "transport",
     )  # fmt: skip
 
     def __init__(self, connections: "NodeConnections", limits: Limits) -> None:
         self._connections = connections
+        self._counters = connections.node.counters
         self._exchange: Exchange | None = None
         self._reader = ResponseReader(limits)
         self._head: ResponseHead | None = None
@@ -47,10 +48,12 @@ class Upstream(asyncio.Protocol):
         self._exchange = exchange
         self._head = None
         self._reader.expect(method)
+        self._counters.bytes_sent += len(request)
         self.transport.write(request)
 
     def send(self, data: bytes) -> None:
         if not self.transport.is_closing():
+            self._counters.bytes_sent += len(data)
             self.transport.write(data)
 
     def drop(self) -> None:
@@ -102,6 +105,7 @@ class Upstream(asyncio.Protocol):
             # Bytes that nobody asked for: whatever they are, no later answer from here can be trusted.
             self.transport.abort()
             return
+        self._counters.bytes_received += len(data)
         reader = self._reader
         reader.feed(data)
         head, prefix = self._head, b""
