@@ -49,7 +49,7 @@ proof-mutants: $(READY) ## Plant each bug of the table, and search the seed that
 e2e-browser: $(READY) ## Look at the pages with Debian's chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is not installed: on Debian it is the package chromium"; exit 1; }
 	@$(PIP) install --constraint deploy/constraints.txt playwright
-	@$(BIN)/python -m pytest tests/demo/test_browser.py
+	@$(BIN)/python -m pytest tests/demo/test_browser.py tests/balancer/admin/test_browser.py
 
 .PHONY: e2e-docker
 e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine (starts one if it must: as root)

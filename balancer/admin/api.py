@@ -1,7 +1,8 @@
 """The admin port's application: nodes to look at and to give orders to, events, metrics, probes, dashboard.
 
 Off loopback everything but metrics and probes asks for the token: as a bearer token, or as the password of
-HTTP's basic authentication, which browsers know how to ask for and to repeat for event streams.
+HTTP's basic authentication, which browsers know how to ask for and to repeat for event streams. What a browser is made
+to send by a foreign page is refused (`balancer.admin.cross_site`).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from aiohttp_sse import sse_response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from balancer.admin import dashboard
+from balancer.admin.cross_site import objection
 from balancer.admin.metrics import registry_of
 from balancer.admin.view import events_view, node_view, nodes_view
 from balancer.core.pool import NodeState, Pool
@@ -33,6 +35,8 @@ EVENT_STREAMS_MAX = 100
 """Dashboards watching at a time; each costs one message a second."""
 
 BODY_BYTES_MAX = 4096
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 
@@ -79,6 +83,13 @@ class AdminApi:
                 401, "unauthorized", "send the admin token as a bearer token or as a password",
                 headers={"WWW-Authenticate": 'Basic realm="balancer"'},
             )  # fmt: skip
+        if request.method not in SAFE_METHODS:
+            why = objection(request.headers, has_token=self._token is not None)
+            if why is not None:
+                log.warning("order.refused", path=request.path, origin=request.headers.get("Origin"))
+                return _problem(403, "cross_site", why)
+            if request.content_type != "application/json":
+                return _problem(415, "not_json", "send the order as Content-Type: application/json")
         return await handler(request)
 
     def _knows_token(self, request: web.Request) -> bool:
@@ -93,7 +104,7 @@ class AdminApi:
         return hmac.compare_digest(credentials.strip().encode(), (self._token or "").encode())
 
     async def _nodes(self, _request: web.Request) -> web.Response:
-        return web.json_response(nodes_view(self._pool))
+        return web.json_response(nodes_view(self._pool, self._service))
 
     async def _order(self, request: web.Request) -> web.Response:
         node = self._pool.nodes.get(request.match_info["name"])
@@ -109,7 +120,7 @@ class AdminApi:
         except (ValueError, TypeError) as error:
             return _problem(400, "bad_order", str(error))
         log.info("node.ordered", node=node.name, state=node.state.value, weight=node.weight)
-        return web.json_response(node_view(node))
+        return web.json_response(node_view(node, self._service))
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if len(self._watchers) >= EVENT_STREAMS_MAX:

@@ -2,38 +2,48 @@
 
 from typing import Any
 
+from balancer.core.histogram import BOUNDS_S
 from balancer.core.pool import Node, Pool
 from balancer.proxy.service import ProxyService
 
 
-def node_view(node: Node) -> dict[str, Any]:
+def node_view(node: Node, service: ProxyService) -> dict[str, Any]:
+    """`order`: the operator's. `latency`: counts of the times to first byte, by the buckets that events name."""
+    counters = node.counters
     return {
         "name": node.name,
         "address": str(node.address),
         "state": node.state.value,
         "reason": node.reason,
+        "order": node.order.value,
         "weight": node.weight,
         "active": node.active,
-        "requests": node.counters.requests,
-        "failures": node.counters.failures,
+        "idle": service.connections[node.name].idle_count,
+        "requests": counters.requests,
+        "failures": counters.failures,
+        "retries": counters.retries,
         "sessions": node.sessions,
+        "latency": list(counters.latency.counts),
     }
 
 
-def nodes_view(pool: Pool) -> dict[str, Any]:
-    return {"nodes": [node_view(node) for node in pool.nodes.values()]}
+def nodes_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
+    return {"nodes": [node_view(node, service) for node in pool.nodes.values()]}
 
 
 def events_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
-    """The nodes, with what concerns the balancer as a whole."""
+    """The nodes, with what concerns the balancer as a whole. `bounds_s`: of the buckets but the last, which has none."""
     totals = service.totals
     return {
-        **nodes_view(pool),
+        **nodes_view(pool, service),
+        "bounds_s": BOUNDS_S,
         "totals": {
             "requests": totals.requests,
             "failures": totals.failures,
             "retries": totals.retries,
+            "retries_refused": service.budget.refusals,
             "refused": totals.refused,
             "active_connections": service.active_connections,
+            "tunnels": service.open_tunnels,
         },
     }
