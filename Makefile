@@ -97,6 +97,10 @@ proof-reprotection: $(READY) ## Kill a node with 100,000 sessions on four, then 
 proof-expiry-races: $(READY) ## Race log-outs and expiries with uses and takeovers on real nodes: nothing comes back
 	@$(BIN)/python -m tests.proof.expiry_races $(PROOF)
 
+.PHONY: proof-failover
+proof-failover: $(READY) ## Kill a node under 2,000 GETs/s behind the balancer, nginx, HAProxy and Apache (as root: installs them; PROOF=--quick)
+	@$(BIN)/python -m tests.proof.failover $(PROOF)
+
 .PHONY: proof-membership
 proof-membership: $(READY) ## Measure the failure detector at 10, 100, 1,000 simulated nodes: tables and plot in docs/
 	@$(BIN)/python -m tests.bench.membership

@@ -61,12 +61,10 @@ LogLevel warn
 User nobody
 Group nogroup
 {modules}
-ServerLimit 1
-StartServers 1
-ThreadsPerChild 128
-MaxRequestWorkers 128
-MinSpareThreads 1
-MaxSpareThreads 128
+ServerLimit 8
+StartServers 2
+ThreadsPerChild 64
+MaxRequestWorkers 512
 KeepAliveTimeout 60
 MaxKeepAliveRequests 0
 Include {site}
