@@ -81,7 +81,7 @@ class Downstream(asyncio.Protocol):
         elif self._exchange.request_is_complete:
             self.adjust_reading()
         else:
-            self._pass_body(self._exchange)
+            self._pass_body(self._exchange, len(data))
 
     def eof_received(self) -> bool:
         """The client closed its side: for good, or only because it has sent all it wanted to."""
@@ -179,6 +179,9 @@ class Downstream(asyncio.Protocol):
             self._is_reading = wanted
             if wanted:
                 self.transport.resume_reading()
+                if exchange is not None and not exchange.request_is_complete:
+                    # It could not send while nobody read.
+                    self.wait(self._service.settings.body_idle_timeout_s)
             else:
                 self.transport.pause_reading()
 
@@ -239,7 +242,7 @@ class Downstream(asyncio.Protocol):
         if not complete and self._exchange is exchange:
             self.wait(self._service.settings.body_idle_timeout_s)
 
-    def _pass_body(self, exchange: Exchange) -> None:
+    def _pass_body(self, exchange: Exchange, received: int) -> None:
         try:
             self._reader.advance()
         except Refused as refused:
@@ -248,10 +251,24 @@ class Downstream(asyncio.Protocol):
                 self.answer(refused.status, refused.reason, close=True)
             return
         complete = self._reader.complete
-        settings = self._service.settings
-        self.wait(settings.response_head_timeout_s if complete else settings.body_idle_timeout_s)
+        if complete:
+            self.wait(self._service.settings.response_head_timeout_s)
+        else:
+            self._earn_time(received)
         exchange.add_body(self._reader.take(), complete=complete)
         self.adjust_reading()
+
+    def _earn_time(self, received: int) -> None:
+        """A part of a body prolongs its time, by what it is worth at the least rate. So trickling is as bad as silence.
+
+        Never beyond `body_idle_timeout_s` from now: what came fast does not pay for a slow rest.
+        """
+        settings = self._service.settings
+        if settings.body_rate_min:
+            latest = self._service.deadlines.now + settings.body_idle_timeout_s
+            self.deadline = min(self.deadline + received / settings.body_rate_min, latest)
+        else:
+            self.wait(settings.body_idle_timeout_s)
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer."""
