@@ -101,6 +101,14 @@ proof-expiry-races: $(READY) ## Race log-outs and expiries with uses and takeove
 proof-failover: $(READY) ## Kill a node under 2,000 GETs/s behind the balancer, nginx, HAProxy and Apache (as root: installs them; PROOF=--quick)
 	@$(BIN)/python -m tests.proof.failover $(PROOF)
 
+.PHONY: proof-slow-loris
+proof-slow-loris: $(READY) ## 1,000 slow heads, then 500 slow bodies, beside honest users (as root: installs slowhttptest; PROOF=--quick)
+	@$(BIN)/python -m tests.proof.slow_loris $(PROOF)
+
+.PHONY: proof-soak
+proof-soak: $(READY) ## Everyday traffic for MINUTES=30: memory and descriptors of balancer and nodes stay flat
+	@$(BIN)/python -m tests.proof.soak --minutes $(or $(MINUTES),30) $(PROOF)
+
 .PHONY: proof-membership
 proof-membership: $(READY) ## Measure the failure detector at 10, 100, 1,000 simulated nodes: tables and plot in docs/
 	@$(BIN)/python -m tests.bench.membership

@@ -8,7 +8,7 @@ from sessiond.adapters.aiohttp import NODE, get_session, without_session
 
 
 def create_app() -> web.Application:
-    """One number a session; what cannot be stored; requests that wait to be let go; an echo, and an event stream."""
+    """One number a session; what cannot be stored; requests that wait to be let go; bodies, an echo, and an event stream."""
     app = web.Application()
     app[_DOOR] = Door()
     app.add_routes(
@@ -22,6 +22,7 @@ def create_app() -> web.Application:
             web.post("/wait/{number}", wait_and_write),
             web.get("/waiting", count_waiting),
             web.post("/let-go", let_go),
+            web.post("/body", take_body),
             web.get("/echo", echo),
             web.get("/events", tell_events),
         ]
@@ -107,6 +108,11 @@ async def count_waiting(request: web.Request) -> web.Response:
 async def let_go(request: web.Request) -> web.Response:
     request.app[_DOOR].opened.set()
     return _answer(request, 0)
+
+
+async def take_body(request: web.Request) -> web.Response:
+    """Reads all of it before it answers, with the count of bytes."""
+    return _answer(request, len(await request.read()))
 
 
 async def echo(request: web.Request) -> web.WebSocketResponse:
