@@ -4,15 +4,21 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 (``BALANCER_CONNECT_TIMEOUT_S``) and a TOML key (``connect_timeout_s``). Units stand last in a name.
 """
 
-from dataclasses import dataclass, fields
+import sys
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from balancer.core import node_spec
+from balancer.core.algorithms import AlgorithmName
+from balancer.core.node_spec import NodeSpec
+from balancer.core.pool import Policy
 from balancer.errors import ConfigurationError
-from sessiond.contract import address
+from sessiond.contract import address, secrets
 from sessiond.contract.address import Address
-from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH, NODE_NAME
+from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH
+from sessiond.contract.session_id import Keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +32,48 @@ class Settings:
     """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
 
     node: tuple[str, ...] = ()
-    """The nodes, NAME=HOST:PORT each. NAME is the node's own name, the suffix of its session ids."""
+    """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
+    `weight` its share of new sessions beside the others' (default 1; 0: none). Quote it in a shell: ; ends commands."""
+
+    discover: tuple[str, ...] = ()
+    """Nodes' API ports, HOST:PORT each: the list of nodes is then the cluster's own, followed live. Several, in case one
+    is down. May stand beside `node`: those always stay."""
+
+    discover_token_file: Path | None = None
+    """File with the nodes' API token (their ``--api-token-file``), which they ask for off loopback."""
+
+    discover_interval_s: float = 1.0
+    """Time between two looks at the cluster's members: a new node gets traffic after this and one health check."""
+
+    discover_forget_s: float = 300.0
+    """A member that nobody has called living for so long, and that is down, disappears. One that left does so at once."""
+
+    algorithm: AlgorithmName = "round-robin"
+    """Who gets new sessions. round-robin: in turn, by weight; weighted: at random, by weight; random: whatever the weight;
+    least-connections: fewest requests for its weight; power-of-two: the less busy of two drawn; load: by reported load."""
+
+    failover: Literal["random", "backup"] = "random"
+    """Where a dead node's sessions go. random: to any live node, by weight. backup: to the one that should hold the copy,
+    which saves the nodes a hop; it needs the cluster's secret (`secret_file`)."""
+
+    secret: str = field(default="", repr=False)
+    """The cluster's secret as text, from the environment (BALANCER_SECRET) or a file. Only ``failover=backup`` needs it."""
+
+    secret_file: Path | None = None
+    """File with the cluster's secrets, the same as the nodes' ``--secret-file``. Only ``failover=backup`` needs it."""
+
+    cluster_name: str = "default"
+    """The nodes' ``--cluster-name``. ``failover=backup`` needs it for a cluster that has no secret."""
+
+    zone: str = ""
+    """Our own zone: new sessions and those of dead nodes go to nodes in it while one is up there, else to all."""
+
+    slow_start_s: float = 10.0
+    """A node that comes back gets a tenth of its share of new sessions at first and all of it after this. 0: all at once."""
+
+    panic_threshold: float = 0.0
+    """Below this share of nodes up (0.5: half), health is not believed and all are tried. 0: never, right for a cluster
+    that goes on with one node; raise it for many nodes of which a few could not carry all."""
 
     cookie_name: str = COOKIE_NAME
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
@@ -86,6 +133,17 @@ class Settings:
     node_idle_connections_max: int = 256
     """Idle connections kept to one node; more are closed when their request is done."""
 
+    node_connections_max: int = 0
+    """Requests and tunnels that one node may have at a time; more wait for it. What it can work at before it gets slower
+    for all; tunnels count for as long as they last. 0: no limit."""
+
+    node_queue_max: int = 100
+    """Requests that wait for one node at its limit; more get 503 with Retry-After. About what the node answers in
+    `node_queue_timeout_s`."""
+
+    node_queue_timeout_s: float = 5.0
+    """A request that has waited so long for a node at its limit gets 503 with Retry-After. As long as users would wait."""
+
     health_path: str = HEALTH_PATH
     """What a node is asked to see whether it is fit. Any 2xx or 3xx counts, so ``/`` does for other servers."""
 
@@ -129,23 +187,32 @@ class Settings:
 
 MAY_BE_ZERO = frozenset(
     {
-        *("retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max"),
-        "body_rate_min",
+        "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
+        "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max", "body_rate_min",
     }
-)
+)  # fmt: skip
+
+AT_MOST_ONE = frozenset({"panic_threshold"})
+"""They are shares of something."""
 
 
 def validated(settings: Settings) -> Settings:
     """The same settings, if they make sense. Raises `ConfigurationError`."""
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if get_type_hints(Settings)[field.name] in (int, float):
-            least = "0 or more" if field.name in MAY_BE_ZERO else "more than 0"
-            if value < 0 or (value == 0 and field.name not in MAY_BE_ZERO):
-                raise ConfigurationError(f"{field.name} must be {least}, not {value}")
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if get_type_hints(Settings)[each.name] in (int, float):
+            least = "0 or more" if each.name in MAY_BE_ZERO else "more than 0"
+            if value < 0 or (value == 0 and each.name not in MAY_BE_ZERO):
+                raise ConfigurationError(f"{each.name} must be {least}, not {value}")
+            if each.name in AT_MOST_ONE and value > 1:
+                raise ConfigurationError(f"{each.name} is a share, from 0 to 1, not {value}")
+    _zone(settings)
+    keyring(settings)
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
+    seeds(settings)
+    discover_token(settings)
     trusted_networks(settings)
     admin_token(settings)
     if not admin.is_loopback and settings.admin_token_file is None and not settings.insecure:
@@ -168,6 +235,40 @@ def validated(settings: Settings) -> Settings:
     return settings
 
 
+def _zone(settings: Settings) -> None:
+    if settings.zone:
+        try:
+            node_spec.parse_zone(settings.zone)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+
+def policy(settings: Settings) -> Policy:
+    """The rules for all nodes together."""
+    return Policy(
+        zone=settings.zone,
+        slow_start_s=settings.slow_start_s,
+        panic_threshold=settings.panic_threshold,
+        active_max=settings.node_connections_max or sys.maxsize,
+        queued_max=settings.node_queue_max,
+    )
+
+
+def keyring(settings: Settings) -> Keyring:
+    """What turns tokens into keys. Raises `ConfigurationError`."""
+    if settings.secret and settings.secret_file is not None:
+        raise ConfigurationError("both BALANCER_SECRET and secret_file are given; keep one of them")
+    source, text = "BALANCER_SECRET", settings.secret
+    if settings.secret_file is not None:
+        source, text = f"secret_file {settings.secret_file}", _read(settings.secret_file, "secret_file")
+    elif not text:
+        return Keyring((), settings.cluster_name)
+    try:
+        return Keyring(secrets.parse(text, source), settings.cluster_name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
 def listen_address(text: str, option: str) -> Address:
     """Where to listen. Raises `ConfigurationError` naming the option."""
     try:
@@ -176,22 +277,23 @@ def listen_address(text: str, option: str) -> Address:
         raise ConfigurationError(f"{option}: {error}") from None
 
 
-def nodes(settings: Settings) -> dict[str, Address]:
-    """The nodes by name. Raises `ConfigurationError`."""
-    found: dict[str, Address] = {}
+def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
+    """The nodes. Raises `ConfigurationError`."""
+    found: dict[str, NodeSpec] = {}
     for text in settings.node:
-        name, equals, where = text.partition("=")
-        if not equals or NODE_NAME.fullmatch(name) is None:
-            raise ConfigurationError(f"node: {text!r} is not NAME=HOST:PORT, like node1=127.0.0.1:8101")
-        if name in found:
-            raise ConfigurationError(f"node: two nodes are called {name}; a name stands for one address")
         try:
-            found[name] = address.parse(where)
+            spec = node_spec.parse(text)
         except ValueError as error:
-            raise ConfigurationError(f"node {name}: {error}") from None
-    if not found:
-        raise ConfigurationError("node: name at least one node, like --node node1=127.0.0.1:8101")
-    return found
+            raise ConfigurationError(str(error)) from None
+        if spec.name in found:
+            raise ConfigurationError(f"node: two nodes are called {spec.name}; a name stands for one address")
+        found[spec.name] = spec
+    if not found and not settings.discover:
+        raise ConfigurationError(
+            "node: name at least one node, like --node node1=127.0.0.1:8101, or a node's API port with "
+            "--discover 127.0.0.1:9101"
+        )
+    return tuple(found.values())
 
 
 def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -202,15 +304,37 @@ def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...
         raise ConfigurationError(f"trusted_network: {error}; write it like 10.0.0.0/8") from None
 
 
+def seeds(settings: Settings) -> tuple[Address, ...]:
+    """The API ports that are asked for the cluster's members. Raises `ConfigurationError`."""
+    try:
+        return tuple(address.parse(text) for text in settings.discover)
+    except ValueError as error:
+        raise ConfigurationError(f"discover: {error}") from None
+
+
+def discover_token(settings: Settings) -> str | None:
+    """The token of the nodes' API ports, if there is one. Raises `ConfigurationError`."""
+    return _token(settings.discover_token_file, "discover_token_file")
+
+
 def admin_token(settings: Settings) -> str | None:
     """The token of the admin port, if there is one. Raises `ConfigurationError`."""
-    path = settings.admin_token_file
+    return _token(settings.admin_token_file, "admin_token_file")
+
+
+def _token(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"admin_token_file {path} cannot be read: {error}") from None
+    token = _read(path, option).strip()
     if not token:
-        raise ConfigurationError(f"admin_token_file {path} is empty; write the token into it")
+        raise ConfigurationError(f"{option} {path} is empty; write the token into it")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(f"{option} {path} must hold one line of ASCII characters without spaces")
     return token
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None

@@ -12,6 +12,7 @@ const PROBLEM_MS = 12000; // an order that was refused is told for so long
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const hundredths = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const count = (number) => (number == null ? "–" : whole.format(number));
 const perSecond = (rate) => (rate > 0 && rate < 10 ? tenths.format(rate) : whole.format(Math.round(rate)));
 
@@ -67,7 +68,7 @@ function fill(row, node, highest) {
   const { rate, latency } = each.get(node.name);
   row.className = `node hue-${colourOf(node.name)} is-${node.state}`;
   put(row, "name", node.name);
-  put(row, "address", node.address);
+  put(row, "address", node.zone ? `${node.address}, ${node.zone}` : node.address);
   put(row, "state", node.state);
   put(row, "reason", node.reason ?? "");
   put(row, "rate", perSecond(rate.last));
@@ -75,11 +76,11 @@ function fill(row, node, highest) {
   put(row, "p50", seconds(latency.quantile(0.5)));
   put(row, "p99", latency.isEmpty ? "" : `p99 ${seconds(latency.quantile(0.99))}`);
   put(row, "active", count(node.active));
-  put(row, "idle", `${count(node.idle)} idle`);
+  put(row, "idle", node.queue ? `${count(node.queue)} waiting` : `${count(node.idle)} idle`);
   put(row, "sessions", count(node.sessions));
   put(row, "failures", count(node.failures));
   put(row, "retries", node.retries ? `${count(node.retries)} retried` : "");
-  put(row, "load-value", node.load == null ? "–" : tenths.format(node.load));
+  put(row, "load-value", node.load == null ? "–" : hundredths.format(node.load));
   draw(row.querySelector(".spark"), rate, highest);
   const weight = row.querySelector(".weight");
   if (document.activeElement !== weight) weight.value = node.weight;

@@ -20,11 +20,11 @@ PREFIX = "balancer_"
 
 
 class OfAll(NamedTuple):
-    """A number of the whole balancer."""
+    """A number of the whole balancer; None: there is no such thing in this set-up."""
 
     name: str
     text: str
-    read: Callable[[ProxyService], float]
+    read: Callable[[ProxyService], float | None]
 
 
 class OfNode(NamedTuple):
@@ -57,6 +57,11 @@ COUNTERS = (
         lambda all_: all_.budget.refusals,
     ),
     OfAll(
+        "discovery_failures",
+        "Looks at the cluster's members that no node answered; the last list stays (with `--discover`)",
+        lambda all_: all_.discovery.rounds_failed if all_.discovery is not None else None,
+    ),
+    OfAll(
         "refused",
         "Requests refused: malformed, too large, too slow, or for the nodes' own paths",
         lambda all_: all_.totals.refused,
@@ -64,6 +69,11 @@ COUNTERS = (
 )
 
 GAUGES = (
+    OfAll(
+        "panic",
+        "1 while so few nodes are up that health is not believed",
+        lambda all_: float(all_.pool.is_panicking),
+    ),
     OfAll("connections", "Client connections open, tunnels included", lambda all_: all_.active_connections),
     OfAll("tunnels", "WebSockets and other upgraded connections open", lambda all_: all_.open_tunnels),
     OfAll("retry_budget", "Retries that could be paid now", lambda all_: all_.budget.balance),
@@ -78,6 +88,16 @@ NODE_COUNTERS = (
         "421 answers of the node that were followed",
         lambda _, node: node.counters.referrals,
     ),
+    OfNode(
+        "node_queue_overflows",
+        "Requests refused because too many waited for the node",
+        lambda _, node: node.counters.queue_overflows,
+    ),
+    OfNode(
+        "node_queue_timeouts",
+        "Requests refused because they waited too long for the node",
+        lambda _, node: node.counters.queue_timeouts,
+    ),
     OfNode("node_sent_bytes", "Bytes of requests sent to the node", lambda _, node: node.counters.bytes_sent),
     OfNode(
         "node_received_bytes",
@@ -88,11 +108,22 @@ NODE_COUNTERS = (
 
 NODE_GAUGES = (
     OfNode("node_active", "Requests and tunnels at the node now", lambda _, node: node.active),
+    OfNode("node_queued", "Requests that wait for their turn at the node", lambda _, node: node.queued),
     OfNode("node_weight", "Share of new sessions", lambda _, node: node.weight),
+    OfNode(
+        "node_warmth",
+        "Part of its share that the node gets: less than 1 after it came back",
+        lambda _, node: node.warmth,
+    ),
     OfNode(
         "node_idle_connections",
         "Idle connections to the node",
         lambda all_, node: all_.connections[node.name].idle_count,
+    ),
+    OfNode(
+        "node_load",
+        "Load the node reported: 0 idle, 1 busy",
+        lambda _, node: node.load.figure if node.load is not None else None,
     ),
     OfNode("node_sessions", "Sessions the node reported", lambda _, node: node.sessions),
 )
@@ -138,10 +169,10 @@ class _Balancer(Collector):
 
     def collect(self) -> Iterator[Metric]:
         service, nodes = self._service, list(self._pool.nodes.values())
-        for name, text, read in COUNTERS:
-            yield CounterMetricFamily(PREFIX + name, text, value=read(service))
-        for name, text, read in GAUGES:
-            yield GaugeMetricFamily(PREFIX + name, text, value=read(service))
+        for family_of, numbers in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            for name, text, read in numbers:
+                if (number := read(service)) is not None:
+                    yield family_of(PREFIX + name, text, value=number)
         for kind, rows in ((CounterMetricFamily, NODE_COUNTERS), (GaugeMetricFamily, NODE_GAUGES)):
             for name, text, of_node in rows:
                 family = kind(PREFIX + name, text, labels=["node"])

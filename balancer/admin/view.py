@@ -23,6 +23,10 @@ def node_view(node: Node, service: ProxyService) -> dict[str, Any]:
         "failures": counters.failures,
         "retries": counters.retries,
         "sessions": node.sessions,
+        "queue": node.queued,
+        "zone": node.zone,
+        "load": node.load.figure if node.load is not None else None,
+        "warmth": round(node.warmth, 3),
         "latency": list(counters.latency.counts),
     }
 

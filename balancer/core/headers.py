@@ -21,6 +21,8 @@ HOP_BY_HOP = frozenset(
 )
 """Fields for one connection only (RFC 9110, 7.6.1). Transfer-Encoding is not here: bodies keep their chunks."""
 
+KEEP_ALIVE = b"keep-alive"
+
 ESSENTIAL = frozenset(
     {b"content-length", b"host", b"transfer-encoding", b"cookie", b"set-cookie", b"authorization"}
 )
@@ -54,7 +56,16 @@ class Forwarding:
     to the list. Anybody else's claims are removed.
     """
 
-    __slots__ = ("_fixed", "_scheme", "default_host", "is_trusted", "names_requests", "peer")
+    __slots__ = (
+        "_fixed",
+        "_host",
+        "_lines",
+        "_scheme",
+        "default_host",
+        "is_trusted",
+        "names_requests",
+        "peer",
+    )
 
     def __init__(
         self,
@@ -71,10 +82,16 @@ class Forwarding:
         self._scheme = scheme.encode("ascii")
         self.is_trusted = _is_within(peer, trusted)
         self._fixed = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.peer, self._scheme)
+        self._host = self._lines = b""
 
     def lines(self, host: bytes) -> bytes:
         """The lines to append to a request that has none of these fields."""
-        return b"%bX-Forwarded-Host: %b\r\n" % (self._fixed, host)
+        if (
+            host is not self._host
+        ):  # the next request's host, if read from the same fields, is the very same object
+            self._host = host
+            self._lines = b"%bX-Forwarded-Host: %b\r\n" % (self._fixed, host)
+        return self._lines
 
     def lines_continuing(self, host: bytes, claimed: Mapping[bytes, bytes]) -> bytes:
         """The same where the client sent some of them (`claimed`, by lower-case name), which the caller removes."""

@@ -38,14 +38,14 @@ class Health:
         "_checks_failed",
         "_checks_passed",
         "_epoch",
-        "_patience",
         "fitness",
+        "patience",
         "reason",
         "requests_failed",
     )
 
     def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+        self.patience = patience
         self._checks_passed = 0
         self._checks_failed = 0
         self._epoch = 0
@@ -68,7 +68,7 @@ class Health:
         if (
             self.fitness is Fitness.DOWN
             and self.reason != UNCHECKED
-            and self._checks_passed < self._patience.rise
+            and self._checks_passed < self.patience.rise
         ):
             return False
         return self._become(Fitness.UP, "")
@@ -79,7 +79,7 @@ class Health:
             return False
         self._checks_passed = 0
         self._checks_failed += 1
-        if deliberate or self.reason == UNCHECKED or self._checks_failed >= self._patience.fall:
+        if deliberate or self.reason == UNCHECKED or self._checks_failed >= self.patience.fall:
             return self._become(Fitness.DOWN, reason)
         return False
 
@@ -90,7 +90,7 @@ class Health:
     def request_failed(self, reason: str) -> bool:
         """A request got no answer, or half of one, or nonsense. Of a node that is down already that is no news."""
         self.requests_failed += 1
-        if self.fitness is Fitness.DOWN or self.requests_failed < self._patience.request_fall:
+        if self.fitness is Fitness.DOWN or self.requests_failed < self.patience.request_fall:
             return False
         return self._become(
             Fitness.DOWN, f"{self.requests_failed} requests in a row failed, the last: {reason}"

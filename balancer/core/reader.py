@@ -19,6 +19,12 @@ from balancer.core.headers import ESSENTIAL, HOP_BY_HOP, OWNER, REPLAY
 
 CARRIAGE_RETURN = 13
 
+REMEMBERED_MAX = 1024
+"""Heads, or parts of heads, whose reading is remembered, of each kind. Beyond it the oldest is forgotten."""
+
+REMEMBERED_BYTES_MAX = 4096
+"""Longer ones are read anew each time, so that memory is bounded; few are as long, and none as often the same."""
+
 Parser = httptools.HttpRequestParser | httptools.HttpResponseParser
 
 NO_CALLBACKS = object()
@@ -47,10 +53,13 @@ class MessageReader:
     `complete` is true between messages: after the last byte of one and before the head of the next.
     """
 
-    __slots__ = ("_buffer", "_end", "_framing", "_limits", "_parser", "_position", "_scanned", "_taken")
+    __slots__ = (
+        "_buffer", "_end", "_framing", "_limits", "_parser", "_position", "_remembered_bytes_max", "_scanned", "_taken",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._remembered_bytes_max = min(limits.head_bytes_max, REMEMBERED_BYTES_MAX)
         self._buffer = b""
         self._position = 0  # approved so far
         self._taken = 0  # handed out so far
@@ -96,9 +105,18 @@ class MessageReader:
             self._check_chunks(framing, start, end)
         self._position = end
 
+    def unchunk(self) -> None:
+        """From now on, `take` hands out what the present message's chunks contain."""
+        self._framing.payload = []
+
     def take(self) -> bytes:
         """The approved bytes that were not yet taken."""
-        taken = self._buffer[self._taken : self._position]
+        payload = self._framing.payload
+        if payload is None:
+            taken = self._buffer[self._taken : self._position]
+        else:
+            taken = b"".join(payload)
+            payload.clear()
         if self._position == len(self._buffer):
             # An idle connection must not keep the last thing it received.
             self._buffer = b""

@@ -3,27 +3,44 @@
 llhttp leaves some of RFC 9112 to its users; this closes it: exactly one Host, versions 1.0 and 1.1 only, one
 space between the parts of the request line, no Transfer-Encoding in HTTP/1.0 and none but ``chunked``, a body
 that comes with an Upgrade, limits on everything. What is not understood is refused, never guessed.
+
+A request in which nothing needs to change takes a short way: its line and its fields are each looked up among the
+last ones read: many clients ask for the same things, and say the same fields but for their cookies.
 """
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import httptools
 
 from balancer.core.fields import Fields, finder, spellings
 from balancer.core.framing import EMPTY, Framing, Refused, Sized
-from balancer.core.headers import HOP_BY_HOP, OWNER, REPLAY, Forwarding, connection_tokens, without
-from balancer.core.reader import NO_CALLBACKS, Limits, MessageReader
+from balancer.core.headers import (
+    HOP_BY_HOP,
+    KEEP_ALIVE,
+    OWNER,
+    REPLAY,
+    Forwarding,
+    connection_tokens,
+    without,
+)
+from balancer.core.reader import NO_CALLBACKS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, Limits, MessageReader
 from balancer.core.target import HOST, interpret, is_internal
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21\x22\x24-\x7e]+) HTTP/([0-9]\.[0-9])\r\n")
 _CODINGS = re.compile(rb"[a-z0-9-]+(?:[ \t]*,[ \t]*[a-z0-9-]+)*[ \t]*,[ \t]*chunked")
+_ORDINARY_LINE = re.compile(
+    rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n"
+)
 _VERSIONS = frozenset({b"1.0", b"1.1"})
-_SLASH = ord("/")
 
 _CLAIMS_OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
 _OURS = (REPLAY, OWNER)
 _CLAIMS = spellings(*_CLAIMS_OF_PROXIES)
+_VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
+"""All bytes that the value of a field may have (RFC 9110, 5.5)."""
 _ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
 _STRIPPED = spellings(*_OURS) | (HOP_BY_HOP - {b"connection", b"upgrade"})
 _find_fields = finder(
@@ -64,6 +81,18 @@ class RequestReader(MessageReader):
         super().__init__(limits)
         self._forwarding = forwarding
 
+    def whole(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """Head and body, if `data` is one whole ordinary request and all that is here: the short way.
+
+        Otherwise `feed` it.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or end > self._remembered_bytes_max or self._position != len(self._buffer):
+            return None
+        body = data[end:]
+        head = self._ordinary(data[:end] if body else data)
+        return (head, body) if head is not None and head.length == len(body) else None
+
     def head(self) -> RequestHead | None:
         """The next request's head, once it is all there. Raises `Refused`."""
         # A client may send empty lines before a request line (RFC 9112, 2.2).
@@ -75,9 +104,42 @@ class RequestReader(MessageReader):
         if head is None:
             return None
         self._taken = self._position  # the head itself is never handed out: `forwarded` is
-        return self._interpret(head)
+        ordinary = self._ordinary(head) if len(head) <= REMEMBERED_BYTES_MAX else None
+        if ordinary is None:
+            return self._interpret(head)
+        self._framing = Sized(ordinary.length) if ordinary.length else EMPTY
+        return ordinary
+
+    def _ordinary(self, head: bytes) -> RequestHead | None:
+        """The request, if nothing in it needs to change or to stay here: its bytes travel as they came."""
+        fields_at = head.find(b"\r\n") + 2
+        line = _ordinary_line(head[:fields_at])
+        # The cookie is cut out of what is looked up: the other fields many users have in common.
+        start = head.find(b"\r\nCookie: ", fields_at - 2) + 10
+        if start < 10:
+            cut_cookie = b""
+            fields = _ordinary_fields(head[fields_at:])
+        else:
+            end = head.find(b"\r\n", start)
+            cut_cookie = head[start:end]
+            if cut_cookie.translate(None, _VALUE_BYTES):
+                return None
+            fields = _ordinary_fields(head[fields_at:start] + head[end:])
+        if line is None or fields is None:
+            return None
+        host, cookie, length, field_count = fields
+        if cut_cookie:
+            if cookie:  # there are several: the long way joins them
+                return None
+            cookie = cut_cookie.strip(b" \t")
+        if field_count > self._limits.header_count_max or length > self._limits.body_bytes_max:
+            return None
+        method, target = line
+        forwarded = head[:-2] + self._forwarding.lines(host)
+        return RequestHead(method, target, cookie, forwarded, False, True, b"", length, False)
 
     def _interpret(self, head: bytes) -> RequestHead:
+        """Any request: something may be left out, replaced or added, or all of it refused."""
         match = _REQUEST_LINE.match(head)
         if match is None:
             raise Refused(400, "malformed request line")
@@ -86,27 +148,6 @@ class RequestReader(MessageReader):
             raise Refused(505, "HTTP version not supported")
         self._judge(head, method)
         fields = _find_fields(head)
-        is_ordinary = (
-            version == b"1.1"
-            and asked[0] == _SLASH
-            and b"host" in fields
-            and fields.keys() <= _ORDINARY
-            and fields.get(b"connection", b"keep-alive") == b"keep-alive"
-        )
-        if not is_ordinary:
-            return self._interpret_special(head, method, asked, version, fields)
-        # Nothing in it needs to change or to stay here: the bytes travel as they came.
-        host = self._host(fields, None, is_http_1_0=False)
-        length = self._length(fields, is_http_1_0=False)
-        self._framing = Sized(length) if length else EMPTY
-        forwarded = head[:-2] + self._forwarding.lines(host)
-        cookie = fields.get(b"cookie", b"")
-        return RequestHead(method, asked, cookie, forwarded, False, True, b"", length, is_internal(asked))
-
-    def _interpret_special(
-        self, head: bytes, method: bytes, asked: bytes, version: bytes, fields: Fields
-    ) -> RequestHead:
-        """A request in which something is left out, replaced or added."""
         is_http_1_0 = version == b"1.0"
         target = interpret(method, asked)
         host = self._host(fields, target.host, is_http_1_0=is_http_1_0)
@@ -198,13 +239,48 @@ class RequestReader(MessageReader):
         return self._follow_chunks(httptools.HttpRequestParser, head)
 
 
+class _OrdinaryFields(NamedTuple):
+    host: bytes
+    cookie: bytes
+    length: int
+    field_count: int
+
+
+@lru_cache(REMEMBERED_MAX)
+def _ordinary_line(line: bytes) -> tuple[bytes, bytes] | None:
+    """Method and target of a request line that llhttp accepts with any fields, and that aims at the application."""
+    match = _ORDINARY_LINE.fullmatch(line)
+    if match is None or is_internal(match[2]):
+        return None
+    return match[1], match[2]
+
+
+@lru_cache(REMEMBERED_MAX)
+def _ordinary_fields(fields: bytes) -> _OrdinaryFields | None:
+    """What the fields say (to the end of the head), if llhttp accepts them and all of them may travel as they are."""
+    head = b"GET / HTTP/1.1\r\n" + fields  # which line it is makes no difference to fields without Upgrade
+    try:
+        httptools.HttpRequestParser(NO_CALLBACKS).feed_data(head)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    found = _find_fields(head)
+    if not found.keys() <= _ORDINARY or found.get(b"connection", KEEP_ALIVE).lower() != KEEP_ALIVE:
+        return None
+    host = found.get(b"host")
+    if host is None or HOST.fullmatch(host) is None:
+        return None
+    return _OrdinaryFields(
+        host, found.get(b"cookie", b""), int(found.get(b"content-length", 0)), head.count(b"\r\n") - 2
+    )
+
+
 def _connection(value: bytes, dropped: set[bytes], *, is_http_1_0: bool) -> tuple[bool, bool]:
     """Whether the connection stays, and whether Upgrade is meant; adds the fields named to `dropped`."""
     tokens = connection_tokens(value)
-    if tokens != {b"keep-alive"}:  # which is what we would say ourselves
+    if tokens != {KEEP_ALIVE}:  # which is what we would say ourselves
         dropped.add(b"connection")
         dropped |= tokens
-    keeps_alive = b"close" not in tokens and (not is_http_1_0 or b"keep-alive" in tokens)
+    keeps_alive = b"close" not in tokens and (not is_http_1_0 or KEEP_ALIVE in tokens)
     return keeps_alive, b"upgrade" in tokens and not is_http_1_0
 
 

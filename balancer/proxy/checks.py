@@ -3,16 +3,17 @@
 A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
 
 A new connection each time, because that is what has to work for a user's request, and because the name must be
-resolved anew. A node of ours says its state and its sessions; any other server is up if it answers 2xx or 3xx.
+resolved anew. A node of ours says its state, its sessions and its load; any other server is up if it answers 2xx or 3xx.
 """
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 from balancer.core.framing import Refused
-from balancer.core.health import Fitness
+from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
@@ -25,8 +26,15 @@ ANSWER_BYTES_MAX = 65_536
 UNAVAILABLE = 503
 
 
+class _Watch(NamedTuple):
+    """The checks of one node. `wanted_now` ends the wait for the next one."""
+
+    task: asyncio.Task[None]
+    wanted_now: asyncio.Event
+
+
 class HealthChecker:
-    """One task a node. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
+    """One task a node, for as long as it is in the pool. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
     def __init__(
         self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
@@ -41,16 +49,13 @@ class HealthChecker:
             header_count_max=settings.header_count_max,
             body_bytes_max=ANSWER_BYTES_MAX,
         )
-        self._wanted_now = {name: asyncio.Event() for name in pool.nodes}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watches: dict[Node, _Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Returns when every node has been asked once, so that the first request finds out who is there."""
-        nodes = list(self._pool.nodes.values())
-        await asyncio.gather(*(self._check(node) for node in nodes))
-        self._tasks = [
-            asyncio.create_task(self._watch(node), name=f"checks of {node.name}") for node in nodes
-        ]
+        await asyncio.gather(*(self._check(node) for node in self._pool.nodes.values()))
+        self._pool.follow(self._nodes_changed)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -59,10 +64,23 @@ class HealthChecker:
 
     def check_soon(self, node: Node) -> None:
         """Something happened to the node: do not wait for the interval."""
-        self._wanted_now[node.name].set()
+        watch = self._watches.get(node)
+        if watch is not None:
+            watch.wanted_now.set()
 
-    async def _watch(self, node: Node) -> None:
-        wanted_now = self._wanted_now[node.name]
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        for node in gone:
+            self._watches.pop(node).task.cancel()
+        for node in come:
+            wanted_now = asyncio.Event()
+            task = asyncio.create_task(self._watch(node, wanted_now), name=f"checks of {node.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._watches[node] = _Watch(task, wanted_now)
+            if node.reason == UNCHECKED:
+                wanted_now.set()
+
+    async def _watch(self, node: Node, wanted_now: asyncio.Event) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._interval_s):
@@ -101,11 +119,12 @@ class HealthChecker:
             self._pool.check_failed(node, number, why, deliberate=True)
             return
         sessions = view.primaries if view is not None else None
+        load = view.load if view is not None else None
         if 200 <= status < 400:
             draining = view is not None and view.state is MemberState.DRAINING
-            self._pool.check_passed(node, number, sessions=sessions, draining=draining)
+            self._pool.check_passed(node, number, sessions=sessions, draining=draining, load=load)
         elif view is not None and view.state is MemberState.DRAINING:
-            self._pool.check_passed(node, number, sessions=sessions, draining=True)
+            self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
         elif status == UNAVAILABLE:
             why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
             self._pool.check_failed(node, number, why, deliberate=True)
@@ -135,18 +154,17 @@ class HealthChecker:
                 if head is None:
                     continue
                 answer.skip_head()
-                if head.framing.is_chunked:
-                    head.framing.payload = []
+                if head.is_chunked:
+                    answer.unchunk()
             answer.advance()
-            piece = answer.take()
-            body += piece if head.framing.payload is None else b""
+            body += answer.take()
             if len(body) > ANSWER_BYTES_MAX:
                 raise Refused(502, "too long")
             if answer.complete:
                 break
         if head is None:
             raise ConnectionResetError("connection closed without an answer")
-        return head.status, body if head.framing.payload is None else b"".join(head.framing.payload)
+        return head.status, body
 
 
 def _view(body: bytes) -> HealthView | None:

@@ -9,6 +9,7 @@ it has not begun to answer once it is known to be silent.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.outbox import Outbox
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -24,21 +27,26 @@ if TYPE_CHECKING:
 
 
 class NodeConnections:
-    """`on_suspicion(node)` is called when the node closed a connection that nobody used."""
+    """`on_suspicion(node)` is called when the node closed a connection that nobody used. `queue`: None without a cap."""
 
     def __init__(
         self,
         node: Node,
         pool: Pool,
         deadlines: Deadlines,
+        outbox: Outbox,
         limits: Limits,
         *,
         connect_timeout_s: float,
         idle_timeout_s: float,
         idle_max: int,
         on_suspicion: Callable[[Node], None],
+        queue: NodeQueue | None = None,
     ) -> None:
         self.node = node
+        self.queue = queue
+        self.active_max = queue.active_max if queue is not None else sys.maxsize
+        self.outbox = outbox
         self._pool = pool
         self._deadlines = deadlines
         self._limits = limits
@@ -68,7 +76,6 @@ class NodeConnections:
         if len(self._idle) >= self._idle_max:
             upstream.transport.close()
             return
-        upstream.resume()  # a client that read slowly may have stopped it
         upstream.idle_until = self._deadlines.now + self._idle_timeout_s
         self._idle.append(upstream)
 
@@ -132,6 +139,15 @@ class NodeConnections:
         """The node does not answer anybody: requests whose answer has not begun end as if it had hung up."""
         for upstream in tuple(self._open):
             upstream.give_up(reason)
+
+    def retire(self, reason: str) -> None:
+        """The node was taken out of the list: requests that it has finish there, nothing else happens."""
+        self._idle_max = 0
+        self._deadlines.remove_reaper(self._reap)
+        self.close_idle()
+        self.give_up_connects(reason)
+        if self.queue is not None:
+            self.queue.retire(reason)
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, deque()

@@ -75,6 +75,12 @@ class Downstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
             return
+        if self._exchange is None and not self.is_full:
+            request = self._reader.whole(data)
+            if request is not None:
+                self._exchange = exchange = Exchange(self._service, self, request[0])
+                exchange.start(request[1], complete=True)
+                return
         self._reader.feed(data)
         if self._exchange is None:
             self._serve()
@@ -119,7 +125,7 @@ class Downstream(asyncio.Protocol):
             self._service.totals.refused += 1
             self.answer(REQUEST_TIMEOUT, "the request did not arrive in time", close=True)
         else:
-            self.transport.abort()
+            self.abort()
 
     # What the exchange asks for.
 
@@ -137,8 +143,13 @@ class Downstream(asyncio.Protocol):
         self._is_last = True
 
     def send(self, data: bytes) -> None:
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
+        if data:
+            self._service.outbox.write(self.transport, data)
+
+    def close(self) -> None:
+        """Close when all that was sent is out."""
+        self._service.outbox.flush()
+        self.transport.close()
 
     def answered(self, *, request_is_complete: bool) -> None:
         """The answer was delivered in full."""
@@ -146,7 +157,7 @@ class Downstream(asyncio.Protocol):
         if not request_is_complete:
             self._linger()
         elif self._is_last:
-            self.transport.close()
+            self.close()
         else:
             self._await_request()
 
@@ -164,6 +175,7 @@ class Downstream(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection so that the client can tell that its answer was not complete."""
+        self._service.outbox.flush()
         self.transport.abort()
 
     def adjust_reading(self) -> None:
@@ -200,7 +212,7 @@ class Downstream(asyncio.Protocol):
         if self._reader.pending_bytes:
             self._serve()
         elif self.is_half_closed or self._service.is_stopping:
-            self.transport.close()
+            self.close()
         elif not self._is_reading:
             self.adjust_reading()
 
@@ -226,7 +238,7 @@ class Downstream(asyncio.Protocol):
     def _await_rest(self) -> None:
         """Half a head is here, or nothing."""
         if self.is_half_closed:
-            self.transport.close()
+            self.close()
         elif self._reader.pending_bytes and not self._head_began:
             self._head_began = True
             self.wait(self._service.settings.request_head_timeout_s)
@@ -275,9 +287,10 @@ class Downstream(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self.is_half_closed or not self.transport.can_write_eof():
-            self.transport.close()
+            self.close()
             return
         self._is_lingering = True
+        self._service.outbox.flush()
         self.transport.write_eof()
         self.adjust_reading()
         self.wait(LINGER_S)

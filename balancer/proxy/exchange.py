@@ -19,6 +19,7 @@ from balancer.core.pool import Node
 from balancer.core.request import RequestHead
 from balancer.core.response import ResponseHead
 from balancer.core.retry import REFERRALS_MAX, Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
-        "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -51,6 +52,7 @@ class Exchange:
         self._node: Node | None = None
         self._upstream: Upstream | None = None
         self._attempts = 0
+        self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
         self._destination: Node | None = None  # decided by `wants`
@@ -127,6 +129,8 @@ class Exchange:
         upstream, node, client = self._upstream, self._node, self._client
         if client.is_half_closed:
             client.abort()  # which abandons
+        elif self._queue is not None:
+            self._answer(UNAVAILABLE, "the node has too much to do")
         elif self._phase is Phase.ANSWERING:
             if node is not None and not client.is_full and self.request_is_complete:
                 self._service.pool.request_failed(node, "fell silent within an answer")
@@ -143,20 +147,54 @@ class Exchange:
 
     # The attempt.
 
-    def _attempt(self, node: Node, *, anew: bool = False) -> None:
-        """Send the request to `node`, over a new connection if `anew`."""
-        self._attempts += 1
-        self._node = node
+    def _attempt(self, node: Node, *, anew: bool = False, has_place: bool = False) -> None:
+        """Send the request to `node`, over a new connection if `anew`; wait for a place there unless it has one."""
         self._phase = Phase.UNSENT
         self._client.wait(self._service.settings.response_head_timeout_s)
+        connections = self._service.connections[node.name]
+        if node.active + node.queued >= connections.active_max and not has_place:
+            self._wait_at(connections.queue)
+            return
+        self._attempts += 1
+        self._node = node
         node.active += 1
         node.counters.requests += 1
-        connections = self._service.connections[node.name]
         upstream = None if anew else connections.take()
         if upstream is None:
             connections.connect(self)
         else:
             self._send(upstream)
+
+    def _another(self, *also_tried: Node) -> Node | None:
+        """A node that could answer, and was not tried."""
+        head = self.head
+        return self._service.router.another((*self._tried, *also_tried), head.cookie, head.target)
+
+    def _wait_at(self, queue: NodeQueue | None) -> None:
+        if queue is None or not queue.join(self):
+            self._answer(UNAVAILABLE, "too many requests wait for the node already")
+        else:
+            self._queue = queue
+
+    def admitted(self, node: Node) -> None:
+        """Its turn has come."""
+        self._queue = None
+        self._attempt(node, has_place=True)
+        self.adjust_reading()
+
+    def turned_away(self, node: Node, reason: str) -> None:
+        """The node takes no more requests."""
+        self._queue = None
+        log.debug("attempt.turned_away", node=node.name, reason=reason)
+        following = self._another(node)
+        if following is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(following)
+
+    def waited_in_vain(self) -> None:
+        self._queue = None
+        self._answer(UNAVAILABLE, "the node has too much to do")
 
     def connected(self, upstream: Upstream) -> None:
         self._send(upstream)
@@ -202,13 +240,13 @@ class Exchange:
             following = node
         elif allowed is not Remedy.NONE:
             self._tried = (*self._tried, node)
-            following = service.router.another(self._tried)
+            following = self._another()
         if following is None or not service.budget.withdraw():
             self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
             return
         service.totals.retries += 1
         node.counters.retries += 1
-        self._attempt(following, anew=following is node)
+        self._attempt(following, anew=following is node, has_place=following is node)
 
     # The answer, from the node.
 
@@ -232,14 +270,14 @@ class Exchange:
                 # It has failed us, which the node that refers to it does not know yet. Without our field the next
                 # node serves the session, whoever has it; not this one if another can, for it may be draining.
                 self._referrals = REFERRALS_MAX
-                owner = service.router.another((*self._tried, node)) or node
+                owner = self._another(node) or service.pool.nodes.get(node.name)
             self._destination = owner
             return False
         if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
             service.on_suspicion(node)
             self._tried = (*self._tried, node)
             may_leave = may_leave_unavailable(self.head.method, self._replayable, self._attempts)
-            other = service.router.another(self._tried) if may_leave else None
+            other = self._another() if may_leave else None
             if other is not None and service.budget.withdraw():
                 service.totals.retries += 1
                 node.counters.retries += 1
@@ -251,27 +289,24 @@ class Exchange:
         return True
 
     def go_elsewhere(self) -> None:
-        """Send the request where `wants` decided."""
-        if self._destination is None:
-            raise AssertionError("nobody decided where to go")
+        """Send the request where `wants` decided; there is nobody if the node was the last and was taken out."""
         self._leave_node()
         node, self._destination = self._destination, None
-        self._attempt(node)
+        if node is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(node)
 
     def head_for_client(self, head: ResponseHead) -> bytes | None:
         """The head as the client gets it; None: as it is."""
         self._status = head.status
-        request = self.head
+        request, client = self.head, self._client
         unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
-        if unchunked and head.framing.is_chunked:
-            head.framing.payload = []
-        stays = not unchunked and not head.framing.ends_with_connection and self._client.may_stay(self)
+        stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
-            self._client.close_after_answer()
-        elif not (head.dropped or head.is_http_1_0 or request.is_http_1_0):
-            return None
+            client.close_after_answer()
         elif not request.is_http_1_0:
-            return head.rewritten()
+            return None if head.is_plain else head.rewritten()
         return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
 
     def deliver_interim(self, head: ResponseHead) -> None:
@@ -354,6 +389,8 @@ class Exchange:
             self._log.write(self._line, self.head, self._node, self._status)
         if self._node is not None:
             self._leave_node()
+        elif self._queue is not None:
+            self._queue.leave(self)
         self._held = b""
 
     def _leave_node(self) -> Node:
@@ -361,5 +398,7 @@ class Exchange:
         if node is None:
             raise AssertionError("no attempt to leave")
         node.active -= 1
+        if node.queued:
+            self._service.admit_soon(node)
         self._node = self._upstream = None
         return node

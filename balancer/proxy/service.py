@@ -6,7 +6,7 @@ shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after a
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from balancer.core.pool import Node, Pool
@@ -16,7 +16,10 @@ from balancer.core.routing import Router
 from balancer.proxy.access_log import AccessLog
 from balancer.proxy.connections import NodeConnections
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.outbox import Outbox
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
 from balancer.settings import Settings, trusted_networks
@@ -47,6 +50,8 @@ class ProxyService:
         self.access_log = AccessLog() if settings.access_log else None
         self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.discovery: Discovery | None = None  # set by whoever starts it
+        self.outbox = Outbox(asyncio.get_running_loop())
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
         self.request_limits = Limits(
@@ -54,24 +59,15 @@ class ProxyService:
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
         )
-        response_limits = Limits(
+        self._response_limits = Limits(
             head_bytes_max=settings.response_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=sys.maxsize,  # an answer is streamed, however long
         )
-        self.connections = {
-            node.name: NodeConnections(
-                node,
-                pool,
-                self.deadlines,
-                response_limits,
-                connect_timeout_s=settings.connect_timeout_s,
-                idle_timeout_s=settings.node_keepalive_timeout_s,
-                idle_max=settings.node_idle_connections_max,
-                on_suspicion=on_suspicion,
-            )
-            for node in pool.nodes.values()
-        }
+        self.connections: dict[str, NodeConnections] = {}
+        pool.tick(self.deadlines.now)
+        self.deadlines.add_reaper(pool.tick)
+        pool.follow(self._nodes_changed)
         self._clients: set[Downstream] = set()
         self._tunnels: set[Tunnel] = set()
         self._all_left = asyncio.Event()
@@ -98,7 +94,7 @@ class ProxyService:
         self.is_stopping = True
         for client in tuple(self._clients):
             if client.is_idle:
-                client.transport.close()
+                client.close()
         self._note_if_all_left()
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the runner's signature
@@ -129,10 +125,11 @@ class ProxyService:
     def open_tunnel(self, node: Node, client: Downstream, upstream: Upstream, head: bytes) -> None:
         """Join the two connections for good. The node counts as active until they part."""
         node.active += 1
+        self.outbox.flush()
 
         def close(tunnel: Tunnel) -> None:
-            node.active -= 1
             self._tunnels.discard(tunnel)
+            self._leave_node(node)
 
         tunnel = Tunnel(
             self.deadlines, self.settings.tunnel_idle_timeout_s, client.transport, upstream.transport, close
@@ -142,6 +139,52 @@ class ProxyService:
         tunnel.open(
             client.hand_over(), from_node, client_is_full=client.is_full, node_is_full=upstream.is_full
         )
+
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        leaving = [self.connections.pop(node.name) for node in gone]
+        for node in come:
+            self.connections[node.name] = self._connections_to(node)
+        for connections in leaving:  # last, because who waits there goes to one of the others
+            connections.retire("the node was taken out")
+
+    def _connections_to(self, node: Node) -> NodeConnections:
+        settings = self.settings
+        return NodeConnections(
+            node,
+            self.pool,
+            self.deadlines,
+            self.outbox,
+            self._response_limits,
+            connect_timeout_s=settings.connect_timeout_s,
+            idle_timeout_s=settings.node_keepalive_timeout_s,
+            idle_max=settings.node_idle_connections_max,
+            on_suspicion=self.on_suspicion,
+            queue=self._queue_for(node),
+        )
+
+    def _queue_for(self, node: Node) -> NodeQueue | None:
+        settings = self.settings
+        if not settings.node_connections_max:
+            return None
+        return NodeQueue(
+            node,
+            self.deadlines,
+            active_max=settings.node_connections_max,
+            waiting_max=settings.node_queue_max,
+            timeout_s=settings.node_queue_timeout_s,
+        )
+
+    def _leave_node(self, node: Node) -> None:
+        """A tunnel there is over."""
+        node.active -= 1
+        if node.queued:
+            self.admit_soon(node)
+
+    def admit_soon(self, node: Node) -> None:
+        """A node for which requests wait has a place free."""
+        queue = self.connections[node.name].queue
+        if queue is not None:
+            queue.admit_soon()
 
     def _note_if_all_left(self) -> None:
         if self.is_stopping and not self._clients:

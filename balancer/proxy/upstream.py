@@ -49,12 +49,11 @@ class Upstream(asyncio.Protocol):
         self._head = None
         self._reader.expect(method)
         self._counters.bytes_sent += len(request)
-        self.transport.write(request)
+        self._connections.outbox.write(self.transport, request)
 
     def send(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            self._counters.bytes_sent += len(data)
-            self.transport.write(data)
+        self._counters.bytes_sent += len(data)
+        self._connections.outbox.write(self.transport, data)
 
     def drop(self) -> None:
         """The exchange wants nothing more from this connection, and nobody else may have it.
@@ -106,40 +105,16 @@ class Upstream(asyncio.Protocol):
             self.transport.abort()
             return
         self._counters.bytes_received += len(data)
-        reader = self._reader
-        reader.feed(data)
-        head, prefix = self._head, b""
         try:
-            if head is None:
-                head = self._read_head(exchange)
-                if head is None:
-                    return
-                if not exchange.wants(head):
-                    self._discard_answer(exchange, head)
-                    return
-                self._head = head
-                rewritten = exchange.head_for_client(head)
-                if rewritten is not None:
-                    prefix = rewritten
-                    reader.skip_head()
-            reader.advance()
+            head = self._reader.whole(data) if self._head is None else None
+            if head is not None:
+                self._receive_whole(exchange, head, data)
+            else:
+                self._receive(exchange, data)
         except Refused as refused:
             self._exchange = None
             self.transport.abort()
             exchange.answered_nonsense(refused.reason)
-            return
-        data = reader.take()
-        framing = head.framing
-        if framing.payload is not None:
-            data = b"".join(framing.payload)
-            framing.payload.clear()
-        if prefix:
-            data = prefix + data
-        if reader.complete:
-            self._finish(exchange, head)
-            exchange.deliver_last(data)
-        else:
-            exchange.deliver(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.lost(self)
@@ -147,7 +122,7 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             return
         self._exchange = None
-        if exc is None and self._head is not None and self._head.framing.ends_with_connection:
+        if exc is None and self._head is not None and self._head.ends_with_connection:
             exchange.deliver_last(b"")
         else:
             exchange.upstream_lost(
@@ -163,6 +138,44 @@ class Upstream(asyncio.Protocol):
         self.is_full = False
         if self._exchange is not None:
             self._exchange.adjust_reading()
+
+    def _receive_whole(self, exchange: "Exchange", head: "ResponseHead", data: bytes) -> None:
+        """`data` is the answer, from its first byte to its last."""
+        if not exchange.wants(head):
+            self._finish(exchange, head)
+            exchange.go_elsewhere()
+            return
+        rewritten = exchange.head_for_client(head)
+        self._finish(exchange, head)
+        exchange.deliver_last(data if rewritten is None else rewritten + data[len(head.raw) :])
+
+    def _receive(self, exchange: "Exchange", data: bytes) -> None:
+        """`data` is a part of an answer, or more than one. Raises `Refused`."""
+        reader, head, prefix = self._reader, self._head, b""
+        reader.feed(data)
+        if head is None:
+            head = self._read_head(exchange)
+            if head is None:
+                return
+            if not exchange.wants(head):
+                self._discard_answer(exchange, head)
+                return
+            self._head = head
+            rewritten = exchange.head_for_client(head)
+            if rewritten is not None:
+                prefix = rewritten
+                reader.skip_head()
+                if head.is_chunked and exchange.head.is_http_1_0:
+                    reader.unchunk()
+        reader.advance()
+        data = reader.take()
+        if prefix:
+            data = prefix + data
+        if reader.complete:
+            self._finish(exchange, head)
+            exchange.deliver_last(data)
+        else:
+            exchange.deliver(data)
 
     def _read_head(self, exchange: "Exchange") -> "ResponseHead | None":
         """The final answer's head, once it is there; interim ones pass through on the way."""
@@ -182,7 +195,8 @@ class Upstream(asyncio.Protocol):
         """The answer is complete: the connection is free for others, if nothing speaks against it."""
         self._exchange = None
         self.has_served = True
-        self.resume()
+        if self._is_paused:
+            self.resume()
         if head.keeps_alive and exchange.request_is_complete and not self._reader.pending_bytes:
             self._connections.release(self)
         else:

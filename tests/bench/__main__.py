@@ -1,5 +1,6 @@
-"""``python -m tests.bench [--quick] [--only proxy|session] [--json FILE]``: what `make bench` runs.
+"""``python -m tests.bench [--quick] [--only NAME] [--json FILE]``: what `make bench` runs.
 
+Without a name the benches `proxy` and `session`; `cases` stands for all of the proxies' other cases.
 Prints a table for each bench and writes all figures to a JSON file. Exit codes: 0 every request of every
 contender was answered as it should be, 1 not so, 2 this machine lacks something, 130 interrupted.
 """
@@ -15,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from tests.bench import install, measure, proxies, report, sessions
+from tests.bench import cases, install, measure, proxies, report, sessions
 from tests.bench.errors import BenchError, MachineError
 from tests.bench.processes import REPOSITORY, Cores
 
-BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH}
+BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, **cases.BENCHES}
+USUAL = ["proxy", "session"]
 JSON_FILE = REPOSITORY / ".run" / "bench.json"
 
 
@@ -30,13 +32,17 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="one short round: checks the answers, not the speed"
     )
-    parser.add_argument("--only", choices=BENCHES, help="run one bench")
+    parser.add_argument("--only", choices=[*BENCHES, "cases"], help="run one bench")
     parser.add_argument("--json", type=Path, default=JSON_FILE, metavar="FILE", help=f"default: {JSON_FILE}")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _end_as_asked)
     try:
         run(
-            [arguments.only] if arguments.only else list(BENCHES),
+            list(cases.BENCHES)
+            if arguments.only == "cases"
+            else [arguments.only]
+            if arguments.only
+            else USUAL,
             measure.QUICK if arguments.quick else measure.FULL,
             arguments.json,
         )
@@ -62,7 +68,7 @@ def run(names: list[str], plan: measure.Plan, json_file: Path) -> None:
             tempfile.TemporaryDirectory(prefix="bench-") as directory,
             BENCHES[name].group(cores, Path(directory)) as group,
         ):
-            take = partial(measure.take_turn, plan=plan, load_core=cores.load)
+            take = partial(measure.take_turn, group=group, plan=plan, load_core=cores.load)
             results = measure.compare(group, plan.rounds, take, _say)
         tables.append(report.table(group, plan, results))
         groups.append(report.as_json(group, results))

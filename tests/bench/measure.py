@@ -7,10 +7,11 @@ round; what is printed is the median of the rounds, with the lowest and the high
 """
 
 import os
+import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,14 @@ class Target:
     check: Callable[[int], None]
 
 
+Send = Callable[[Target, int, int, Path], wrk.Load]
+"""Loads a target for whole seconds from a core, with a directory for its files."""
+
+
+def send_gets(target: Target, seconds: int, core: int, directory: Path) -> wrk.Load:
+    return wrk.run(target.port, target.cookies, seconds, core, directory)
+
+
 @dataclass(frozen=True, slots=True)
 class Contender:
     """One of the things compared. `start` is given a directory of its own for each turn."""
@@ -66,6 +75,9 @@ class Group:
     name: str
     title: str
     contenders: tuple[Contender, ...]
+    send: Send = send_gets
+    crowd: Callable[[Target], AbstractContextManager[float]] | None = None
+    """Connects as many clients as the title says, before the load; gives the KiB of memory that each took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class Turn:
 
     load: wrk.Load
     cpu_s: float
+    idle_kib: float | None = None
+    """Memory that each connection of the crowd took."""
 
     @property
     def cpu_us_per_request(self) -> float:
@@ -130,8 +144,8 @@ class Result:
         return Spread.of(turn.cpu_us_per_request / base.cpu_us_per_request for turn, base in pairs)
 
 
-def cpu_seconds(roots: Iterable[int], proc: Path = Path("/proc")) -> float:
-    """CPU time so far of processes, their threads and descendants, ended and reaped ones too."""
+def family(roots: Iterable[int], proc: Path = Path("/proc")) -> dict[int, int]:
+    """Processes with their living descendants: for each the ticks of CPU so far, those of reaped children included."""
     ticks: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for directory in proc.glob("[0-9]*"):
@@ -144,36 +158,52 @@ def cpu_seconds(roots: Iterable[int], proc: Path = Path("/proc")) -> float:
         pid, parent = int(directory.name), int(fields[1])
         ticks[pid] = sum(int(field) for field in fields[11:15])  # utime, stime, and those of reaped children
         children.setdefault(parent, []).append(pid)
-    total, to_count = 0, list(roots)
+    members: dict[int, int] = {}
+    to_count = list(roots)
     while to_count:
         pid = to_count.pop()
         if pid not in ticks:
             raise BenchError(f"process {pid} ended while it was measured")
-        total += ticks[pid]
+        members[pid] = ticks[pid]
         to_count += children.get(pid, ())
-    return total / TICKS_PER_S
+    return members
 
 
-def take_turn(contender: Contender, plan: Plan, load_core: int) -> Turn:
+def cpu_seconds(roots: Iterable[int], proc: Path = Path("/proc")) -> float:
+    """CPU time so far of processes, their threads and descendants, ended and reaped ones too."""
+    return sum(family(roots, proc).values()) / TICKS_PER_S
+
+
+def memory_kib(roots: Iterable[int], proc: Path = Path("/proc")) -> float:
+    """Memory of processes and their descendants, shared pages divided among those that share them."""
+    total = 0
+    for pid in family(roots, proc):
+        found = re.search(r"^Pss: +(\d+) kB$", (proc / str(pid) / "smaps_rollup").read_text(), re.MULTILINE)
+        total += int(found[1]) if found else 0
+    return total
+
+
+def take_turn(contender: Contender, group: Group, plan: Plan, load_core: int) -> Turn:
     """Start, warm up, measure and stop one contender. Raises BenchError unless every request was answered."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        with contender.start(directory) as target:
-            pids = [process.pid for process in target.processes]
-            warm_up = wrk.run(target.port, target.cookies, plan.warm_up_s, load_core, directory)
-            before = cpu_seconds(pids)
-            load = wrk.run(target.port, target.cookies, plan.measure_s, load_core, directory)
-            cpu_s = cpu_seconds(pids) - before
-            for process in target.processes:
-                process.must_live("under load")
-            for run in (warm_up, load):
-                if run.failed or not run.requests:
-                    logs = "\n".join(process.log_tail() for process in target.processes)
-                    raise BenchError(
-                        f"{contender.name}: {run.failed} of {run.requests} requests failed: {run.errors}\n{logs}"
-                    )
-            target.check(warm_up.requests + load.requests)
-            return Turn(load, cpu_s)
+        target = stack.enter_context(contender.start(directory))
+        pids = [process.pid for process in target.processes]
+        warm_up = group.send(target, plan.warm_up_s, load_core, directory)
+        idle_kib = stack.enter_context(group.crowd(target)) if group.crowd is not None else None
+        before = cpu_seconds(pids)
+        load = group.send(target, plan.measure_s, load_core, directory)
+        cpu_s = cpu_seconds(pids) - before
+        for process in target.processes:
+            process.must_live("under load")
+        for run in (warm_up, load):
+            if run.failed or not run.requests:
+                logs = "\n".join(process.log_tail() for process in target.processes)
+                raise BenchError(
+                    f"{contender.name}: {run.failed} of {run.requests} requests failed: {run.errors}\n{logs}"
+                )
+        target.check(warm_up.requests + load.requests)
+        return Turn(load, cpu_s, idle_kib)
 
 
 def compare(

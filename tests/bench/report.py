@@ -5,10 +5,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from tests.bench import wrk
 from tests.bench.measure import Group, Plan, Result, Spread
 
-HEADINGS = ("", "CPU µs/request", "ratio", "requests/s", "core busy", "p50 ms", "p99 ms")
+HEADINGS = ("", "CPU µs/request", "ratio", "requests/s", "core busy", "p50 ms", "p99 ms", "KiB/connection")
 
 
 def _text(spread: Spread, form: str, rounds: int) -> str:
@@ -18,7 +17,8 @@ def _text(spread: Spread, form: str, rounds: int) -> str:
 
 
 def _figures(result: Result) -> dict[str, Spread]:
-    """The figures of a contender, in the order of HEADINGS."""
+    """The figures of a contender, in the order of HEADINGS; the last only where there was a crowd."""
+    idle = [turn.idle_kib for turn in result.turns if turn.idle_kib is not None]
     return {
         "cpu_us_per_request": result.spread(lambda turn: turn.cpu_us_per_request),
         "ratio": result.ratio,
@@ -26,6 +26,7 @@ def _figures(result: Result) -> dict[str, Spread]:
         "core_busy": result.spread(lambda turn: turn.busy),
         "p50_ms": result.spread(lambda turn: turn.load.p50_ms),
         "p99_ms": result.spread(lambda turn: turn.load.p99_ms),
+        **({"idle_kib": Spread.of(idle)} if idle else {}),
     }
 
 
@@ -40,14 +41,15 @@ def table(group: Group, plan: Plan, results: list[Result]) -> str:
             _text(spread, FORMATS.get(name, ".1f"), plan.rounds) for name, spread in _figures(result).items()
         )
         rows.append((f"{result.contender.name} {result.contender.version}", *figures))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows[0] = HEADINGS[: len(rows[-1])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         row[0].ljust(widths[0])
         + "".join(f"  {cell.rjust(width)}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
     how = "1 round" if plan.rounds == 1 else f"median (lowest–highest) of {plan.rounds} interleaved rounds"
-    title = f"{group.title}: {how}, {plan.measure_s} s each, {wrk.CONNECTIONS} connections"
+    title = f"{group.title}: {how}, {plan.measure_s} s each"
     return "\n".join([title, *lines])
 
 

@@ -117,7 +117,7 @@ def group(cores: Cores, _directory: Path) -> Iterator[Group]:
     core = cores.under_test
     yield Group(
         "session",
-        "Session write, 2 nodes, sync acks, CPU of both nodes",
+        f"Session write, 2 nodes, sync acks, CPU of both nodes, {CONNECTIONS} connections",
         (
             Contender("bare aiohttp", version("aiohttp"), lambda own: start_bare(core, own)),
             Contender("session write", version("sessiond"), lambda own: start_nodes(core, own)),

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.bench.errors import BenchError
-from tests.bench.measure import TICKS_PER_S, Contender, Group, Spread, Target, Turn, compare, cpu_seconds
+from tests.bench.measure import (
+    TICKS_PER_S,
+    Contender,
+    Group,
+    Spread,
+    Target,
+    Turn,
+    compare,
+    cpu_seconds,
+    memory_kib,
+)
 from tests.bench.wrk import Load
 
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
@@ -40,6 +50,15 @@ def test_cpu_time_of_several_programs_under_test_is_added_up(tmp_path: Path) -> 
     a_process(tmp_path, 10, 1, 1, 0, 0, 0)
     a_process(tmp_path, 11, 1, 2, 0, 0, 0)
     assert cpu_seconds([10, 11], tmp_path) == 3 / TICKS_PER_S
+
+
+def test_memory_counts_children_and_shares_what_is_shared(tmp_path: Path) -> None:
+    for pid, parent, kib in ((10, 1, 300), (11, 10, 20), (12, 1, 9999)):
+        a_process(tmp_path, pid, parent, 0, 0, 0, 0)
+        (tmp_path / str(pid) / "smaps_rollup").write_text(
+            f"Rss:   9999 kB\nPss:   {kib} kB\nPss_Anon:  7 kB\n"
+        )
+    assert memory_kib([10], tmp_path) == 320
 
 
 def test_a_command_name_with_spaces_and_parentheses_does_not_shift_the_fields(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The load: wrk cycling through requests that differ in their Cookie header, over keep-alive connections.
+"""The load: wrk cycling through requests that differ in their Cookie header, over keep-alive connections or not.
 
 Closed loop: every connection sends its next request when it has the answer. So a faster contender gets
 more requests, and CPU per request is what can be compared.
@@ -21,6 +21,19 @@ REQUEST_TIMEOUT_S = 10
 EXIT_DEADLINE_S = 30
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """What is sent. `body_bytes` above 0 makes POSTs; `unlike`: no two of them have the same head."""
+
+    path: str = "/"
+    body_bytes: int = 0
+    new_connections: bool = False
+    unlike: bool = False
+
+
+GETS = Requests()
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What a run of wrk counted. `errors`: answers of 400 and above, time-outs, and failures of sockets."""
@@ -36,14 +49,23 @@ class Load:
         return sum(self.errors.values())
 
 
-def run(port: int, cookies: Sequence[str], duration_s: int, core: int, directory: Path) -> Load:
-    """Send GETs for / for whole seconds from one pinned thread; `cookies` are values of the Cookie header."""
+def run(
+    port: int,
+    cookies: Sequence[str],
+    duration_s: int,
+    core: int,
+    directory: Path,
+    *,
+    requests: Requests = GETS,
+) -> Load:
+    """Send requests for whole seconds from one pinned thread; `cookies` are values of the Cookie header."""
     cookie_file = directory / "cookies.txt"
     cookie_file.write_text("".join(f"{cookie}\n" for cookie in cookies))
     command = [
         *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration_s}s"),
-        *("--timeout", f"{REQUEST_TIMEOUT_S}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}/"),
-        *("--", str(cookie_file)),
+        *("--timeout", f"{REQUEST_TIMEOUT_S}s", "--script", str(SCRIPT)),
+        *(f"http://127.0.0.1:{port}{requests.path}", "--", str(cookie_file), str(requests.body_bytes)),
+        *("close" if requests.new_connections else "keep", "unlike" if requests.unlike else "alike"),
     ]
     with pinned(core):
         return parse(finished(command, duration_s + EXIT_DEADLINE_S))

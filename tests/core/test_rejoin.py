@@ -16,9 +16,7 @@ SILENCE_S = Options().silence_timeout_s
 
 
 def cluster(nodes: int = 3, options: Options | None = None) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
+    world = World.of(nodes, options)
     world.create("node1", n=b"1", other=b"1")
     world.run(0.2)
     return world

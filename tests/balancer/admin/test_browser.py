@@ -35,6 +35,8 @@ def row(name: str, **more: object) -> dict[str, object]:
         "failures": 0,
         "retries": 0,
         "sessions": 5,
+        "queue": 0,
+        "zone": "",
         "latency": [0] * (len(BOUNDS_S) + 1),
     }
     return {"name": name, "address": "127.0.0.1:8101", **usual, **more}
@@ -104,7 +106,10 @@ async def test_the_dashboard_shows_rates_states_with_reasons_and_totals() -> Non
         await playwright.expect(page.locator("[data-name=node1] .load-value")).to_be_hidden()
         for each in balancer.rows:
             each["load"] = 0.25
-        await text(page, "[data-name=node1] .load-value", "0.3")
+        await text(page, "[data-name=node1] .load-value", "0.25")
+        await text(page, "[data-name=node1] .idle", "4 idle")
+        balancer.rows[0]["queue"] = 9
+        await text(page, "[data-name=node1] .idle", "9 waiting")
         balancer.rows.pop()
         await text(page, "#up", "1 of 1")
 

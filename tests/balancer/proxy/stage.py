@@ -19,7 +19,7 @@ from balancer.core.pool import Node, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder
 from balancer.proxy.service import ProxyService
-from balancer.settings import Settings
+from balancer.settings import Settings, policy
 from sessiond.contract.address import Address
 
 DEADLINE_S = 20.0
@@ -271,7 +271,9 @@ class Stage:
         settings = Settings(**self._settings)
         patience = Patience(rise=1, fall=3, request_fall=settings.request_fall)
         nodes = [Node(node.name, node.address, patience) for node in self.scripted]
-        self.pool = Pool(nodes, lambda node: self.changes.append(f"{node.name} {node.state}"))
+        self.pool = Pool(
+            nodes, lambda node: self.changes.append(f"{node.name} {node.state}"), policy(settings)
+        )
         for node in nodes:
             self.pool.check_passed(node, node.health.check_started(), sessions=None, draining=False)
         router = Router(self.pool, route_finder(settings.cookie_name), random.Random(1))
@@ -292,7 +294,7 @@ class Stage:
         await self.service.shutdown(DEADLINE_S)
         for node in self.scripted:
             await node.stop()
-        await until(lambda: all(node.active == 0 for node in self.pool.nodes.values()))
+        await until(lambda: all(node.active == node.queued == 0 for node in self.pool.nodes.values()))
         self.pool.check_invariants()
         assert self.service.active_connections == 0
         if error is None:
