@@ -4,12 +4,14 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 (``BALANCER_CONNECT_TIMEOUT_S``) and a TOML key (``connect_timeout_s``). Units stand last in a name.
 """
 
+import ssl
 import sys
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from balancer import tls
 from balancer.core import node_spec
 from balancer.core.algorithms import AlgorithmName
 from balancer.core.node_spec import NodeSpec
@@ -30,6 +32,9 @@ class Settings:
 
     admin: str = "127.0.0.1:8090"
     """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
+
+    workers: int = 1
+    """Processes that share the listening port, one for each core that it may use. Limits hold for each of them."""
 
     node: tuple[str, ...] = ()
     """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
@@ -84,8 +89,34 @@ class Settings:
     insecure: bool = False
     """Allow an admin port off loopback without a token: for networks in which everybody may drain nodes."""
 
+    tls_certificate_file: Path | None = None
+    """PEM file with the certificate that browsers are shown, and those that lead to its issuer. With it, `listen` speaks
+    TLS (1.2, 1.3) only. Read again on SIGHUP."""
+
+    tls_key_file: Path | None = None
+    """PEM file with the certificate's private key, not encrypted. Not needed if it is in `tls_certificate_file`."""
+
+    tls_handshake_timeout_s: float = 10.0
+    """A client's TLS handshake, and closing it, may take so long. As `request_head_timeout_s`."""
+
+    node_tls: bool = False
+    """Speak TLS to the nodes. Their certificates must be for the host names or addresses that `node` gives."""
+
+    node_tls_ca_file: Path | None = None
+    """PEM file with the issuers of the nodes' certificates. Without it, those that the system trusts."""
+
+    node_tls_certificate_file: Path | None = None
+    """PEM file with the certificate that we show to nodes, if they ask for one."""
+
+    node_tls_key_file: Path | None = None
+    """Its private key. Not needed if it is in `node_tls_certificate_file`."""
+
     trusted_network: tuple[str, ...] = ()
     """Networks (10.0.0.0/8) whose X-Forwarded-* are believed: those of proxies in front of this one, no others."""
+
+    proxy_protocol: bool = False
+    """Every connection begins with a PROXY header (version 1 or 2) of a proxy in a `trusted_network`, as HAProxy's
+    send-proxy and cloud load balancers send it: its client is ours. Connections without one are closed."""
 
     request_head_bytes_max: int = 32_768
     """Largest request line with header fields; beyond it 414 or 431. Cookies make heads large; 8 KiB is rarely enough."""
@@ -175,8 +206,21 @@ class Settings:
     drain_timeout_s: float = 8.0
     """On SIGTERM, requests in flight get so long. Below the supervisor's kill (Docker: 10)."""
 
+    forwarded: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
+    """How nodes are told of their clients: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239), or both. As the
+    application reads it; what it reads and we do not set must come from nobody else."""
+
+    request_id: bool = False
+    """Give every request an id, which the node gets as X-Request-Id. That of a proxy in a `trusted_network` is kept."""
+
+    request_id_in_answer: bool = False
+    """Tell the client the id too, so that it can quote it: X-Request-Id of the answer."""
+
+    trace_context: Literal["pass", "create"] = "pass"
+    """W3C trace context (traceparent, tracestate) is passed on as it came; create: a request without it gets a new trace."""
+
     access_log: bool = False
-    """Log every request, with an id that is passed to the node as X-Request-Id. Costs as much as balancing it."""
+    """Log every request, with its id (as `request_id`) and trace. Costs as much as balancing it."""
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """console for people, json for machines; auto: console on a terminal."""
@@ -184,6 +228,9 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 
+
+WORKERS_MAX = 256
+"""More than a machine has cores, so that a slip of the finger is found."""
 
 MAY_BE_ZERO = frozenset(
     {
@@ -208,13 +255,23 @@ def validated(settings: Settings) -> Settings:
                 raise ConfigurationError(f"{each.name} is a share, from 0 to 1, not {value}")
     _zone(settings)
     keyring(settings)
+    if settings.workers > WORKERS_MAX:
+        raise ConfigurationError(f"workers must be {WORKERS_MAX} or fewer, not {settings.workers}")
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
     seeds(settings)
     discover_token(settings)
+    if settings.proxy_protocol and not trusted_networks(settings):
+        raise ConfigurationError(
+            "proxy_protocol: name the proxies that are believed with trusted_network, as in 10.0.0.0/8"
+        )
+    if settings.request_id_in_answer and not (settings.request_id or settings.access_log):
+        raise ConfigurationError("request_id_in_answer: there is an id only with request_id or access_log")
     trusted_networks(settings)
     admin_token(settings)
+    client_tls(settings)
+    node_tls(settings)
     if not admin.is_loopback and settings.admin_token_file is None and not settings.insecure:
         raise ConfigurationError(
             f"admin {settings.admin} can be reached from other machines, and whoever reaches it may drain nodes: "
@@ -338,3 +395,18 @@ def _read(path: Path, option: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None
+
+
+def client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The listener's TLS, if it speaks that. Raises `ConfigurationError`."""
+    return tls.for_clients(settings.tls_certificate_file, settings.tls_key_file)
+
+
+def node_tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS towards the nodes, if they speak that. Raises `ConfigurationError`."""
+    return tls.for_nodes(
+        wanted=settings.node_tls,
+        authorities=settings.node_tls_ca_file,
+        certificate=settings.node_tls_certificate_file,
+        key=settings.node_tls_key_file,
+    )

@@ -1,8 +1,7 @@
-"""The balancer as the admin port shows it: bodies of `/v1/nodes` and `/v1/events`."""
+"""The balancer as the admin port shows it: parts of the bodies of `/v1/nodes` and `/v1/events`."""
 
 from typing import Any
 
-from balancer.core.histogram import BOUNDS_S
 from balancer.core.pool import Node, Pool
 from balancer.proxy.service import ProxyService
 
@@ -31,23 +30,19 @@ def node_view(node: Node, service: ProxyService) -> dict[str, Any]:
     }
 
 
-def nodes_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
-    return {"nodes": [node_view(node, service) for node in pool.nodes.values()]}
+def nodes_view(pool: Pool, service: ProxyService) -> list[dict[str, Any]]:
+    return [node_view(node, service) for node in pool.nodes.values()]
 
 
-def events_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
-    """The nodes, with what concerns the balancer as a whole. `bounds_s`: of the buckets but the last, which has none."""
+def totals_view(service: ProxyService) -> dict[str, Any]:
+    """What concerns the balancer as a whole."""
     totals = service.totals
     return {
-        **nodes_view(pool, service),
-        "bounds_s": BOUNDS_S,
-        "totals": {
-            "requests": totals.requests,
-            "failures": totals.failures,
-            "retries": totals.retries,
-            "retries_refused": service.budget.refusals,
-            "refused": totals.refused,
-            "active_connections": service.active_connections,
-            "tunnels": service.open_tunnels,
-        },
+        "requests": totals.requests,
+        "failures": totals.failures,
+        "retries": totals.retries,
+        "retries_refused": service.budget.refusals,
+        "refused": totals.refused,
+        "active_connections": service.active_connections,
+        "tunnels": service.open_tunnels,
     }

@@ -8,6 +8,7 @@ resolved anew. A node of ours says its state, its sessions and its load; any oth
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple
@@ -37,10 +38,21 @@ class HealthChecker:
     """One task a node, for as long as it is in the pool. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
+        self,
+        settings: Settings,
+        pool: Pool,
+        on_silence: Callable[[Node], None] = lambda _node: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._pool = pool
         self._on_silence = on_silence
+        self._watches: dict[Node, _Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.configure(settings, tls)
+
+    def configure(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        """Check like this from the next time on."""
+        self._tls = tls
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
@@ -49,8 +61,6 @@ class HealthChecker:
             header_count_max=settings.header_count_max,
             body_bytes_max=ANSWER_BYTES_MAX,
         )
-        self._watches: dict[Node, _Watch] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Returns when every node has been asked once, so that the first request finds out who is there."""
@@ -133,7 +143,7 @@ class HealthChecker:
 
     async def _ask(self, node: Node) -> tuple[int, bytes]:
         """Status and body. Raises OSError, Refused."""
-        reader, writer = await asyncio.open_connection(*node.address)
+        reader, writer = await asyncio.open_connection(*node.address, ssl=self._tls)
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"

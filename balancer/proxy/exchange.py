@@ -19,6 +19,7 @@ from balancer.core.pool import Node
 from balancer.core.request import RequestHead
 from balancer.core.response import ResponseHead
 from balancer.core.retry import REFERRALS_MAX, Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.proxy.notes import Note
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
@@ -36,7 +37,7 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_node", "_note", "_phase",
         "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
@@ -60,8 +61,12 @@ class Exchange:
         self._replayable = True  # `_held` is all of the body so far
         self._status = 0
         self._has_delivered = False  # the client has got a part of the node's answer
-        self._log = service.access_log
-        self._line = self._log.open() if self._log is not None else None
+        notes = service.notes
+        self._note: Note | None = None
+        if (
+            notes is not None and client.forwarding.names_requests
+        ):  # not so on a connection from before a reload
+            self._note = notes.open(client.forwarding, head)
 
     # The request, from the client.
 
@@ -69,6 +74,8 @@ class Exchange:
         service = self._service
         self._held = body
         self.request_is_complete = complete
+        if self._note is not None:
+            self._note.received = len(body)
         service.totals.requests += 1
         service.budget.deposit()
         node = service.router.first(self.head.cookie, self.head.target)
@@ -81,6 +88,8 @@ class Exchange:
         self.request_is_complete = complete
         if not data:
             return
+        if self._note is not None:
+            self._note.received += len(data)
         if self._replayable:
             if (
                 self._upstream is None
@@ -209,8 +218,8 @@ class Exchange:
         self._phase = Phase.SENT
         head, held = self.head, self._held
         replay = REPLAY_LINE if self._may_be_referred else b""
-        name = self._line.header if self._line is not None else b""
-        upstream.begin(self, head.method, b"".join((head.forwarded, name, replay, b"\r\n", held)))
+        note = self._note.lines if self._note is not None else b""
+        upstream.begin(self, head.method, b"".join((head.forwarded, note, replay, b"\r\n", held)))
         if self._client.is_full:
             upstream.pause()
         limit = self._service.settings.replay_bytes_max
@@ -283,7 +292,10 @@ class Exchange:
                 node.counters.retries += 1
                 self._destination = other
                 return False
-        node.counters.latency.observe(monotonic() - self._began)
+        waited_s = monotonic() - self._began
+        node.counters.latency.observe(waited_s)
+        if self._note is not None:
+            self._note.first_byte_s = waited_s
         self._phase = Phase.ANSWERING
         self._held, self._replayable = b"", False
         return True
@@ -301,13 +313,14 @@ class Exchange:
         """The head as the client gets it; None: as it is."""
         self._status = head.status
         request, client = self.head, self._client
+        name = self._note.answer_line if self._note is not None else b""
         unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
         stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
             client.close_after_answer()
         elif not request.is_http_1_0:
-            return None if head.is_plain else head.rewritten()
-        return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
+            return None if head.is_plain and not name else head.rewritten(name=name)
+        return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked, name=name)
 
     def deliver_interim(self, head: ResponseHead) -> None:
         """A 100 or 103, unless the client is too old for it (RFC 9110, 15.2). It is no answer yet."""
@@ -316,12 +329,16 @@ class Exchange:
 
     def deliver(self, data: bytes) -> None:
         self._has_delivered = True
+        if self._note is not None:
+            self._note.sent += len(data)
         client = self._client
         client.send(data)
         if not client.is_full:  # else its own time runs
             client.wait(self._service.settings.response_idle_timeout_s)
 
     def deliver_last(self, data: bytes) -> None:
+        if self._note is not None:
+            self._note.sent += len(data)
         self._client.send(data)
         self._finish()
 
@@ -374,7 +391,8 @@ class Exchange:
         else:
             self._service.totals.refused += 1
         self._end()
-        self._client.answer(status, detail, close=not self.request_is_complete)
+        name = self._note.answer_line if self._note is not None else b""
+        self._client.answer(status, detail, close=not self.request_is_complete, name=name)
 
     def _finish(self) -> None:
         """The node had it."""
@@ -385,13 +403,26 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_over = True
-        if self._log is not None and self._line is not None:
-            self._log.write(self._line, self.head, self._node, self._status)
+        if self._note is not None:
+            self._close_note(self._note)
         if self._node is not None:
             self._leave_node()
         elif self._queue is not None:
             self._queue.leave(self)
         self._held = b""
+
+    def _close_note(self, note: Note) -> None:
+        notes = self._service.notes
+        if notes is not None:  # a reload may have ended them
+            notes.close(
+                note,
+                self.head,
+                status=self._status,
+                node=self._node.name if self._node is not None else None,
+                attempts=self._attempts,
+                retries=max(0, self._attempts - 1 - self._referrals),
+                duration_s=monotonic() - self._began,
+            )
 
     def _leave_node(self) -> Node:
         node = self._node

@@ -5,19 +5,23 @@ shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after a
 """
 
 import asyncio
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from balancer.core.forwarded import Forwarded
+from balancer.core.headers import Forwarding
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.retry import Budget
 from balancer.core.routing import Router
-from balancer.proxy.access_log import AccessLog
-from balancer.proxy.connections import NodeConnections
+from balancer.proxy.connections import ConnectionOptions, NodeConnections
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.notes import Notes
 from balancer.proxy.outbox import Outbox
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
@@ -39,38 +43,56 @@ class ProxyService:
     """Made within the loop that it runs in. `on_suspicion(node)` asks for a check of the node at once."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, router: Router, on_suspicion: Callable[[Node], None]
+        self,
+        settings: Settings,
+        pool: Pool,
+        router: Router,
+        on_suspicion: Callable[[Node], None],
+        node_tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.settings = settings
         self.pool = pool
         self.router = router
         self.on_suspicion = on_suspicion
         self.totals = Totals()
-        self.budget = Budget(settings.retry_share, settings.retry_reserve)
-        self.access_log = AccessLog() if settings.access_log else None
-        self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         self.discovery: Discovery | None = None  # set by whoever starts it
         self.outbox = Outbox(asyncio.get_running_loop())
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
+        self.connections: dict[str, NodeConnections] = {}
+        self._clients: set[Downstream] = set()
+        self._tunnels: set[Tunnel] = set()
+        self._all_left = asyncio.Event()
+        self.configure(settings, node_tls)
+        pool.tick(self.deadlines.now)
+        self.deadlines.add_reaper(pool.tick)
+        pool.follow(self._nodes_changed)
+
+    def configure(self, settings: Settings, node_tls: ssl.SSLContext | None) -> None:
+        """Serve like this from now on. Open connections keep what they took from the settings before."""
+        self.settings = settings
+        self.budget = Budget(settings.retry_share, settings.retry_reserve)
+        self.notes = Notes.of(settings)
+        self.scheme = "http" if settings.tls_certificate_file is None else "https"
+        self.trusted_networks = trusted_networks(settings)
         self.request_limits = Limits(
             head_bytes_max=settings.request_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
         )
-        self._response_limits = Limits(
-            head_bytes_max=settings.response_head_bytes_max,
-            header_count_max=settings.header_count_max,
-            body_bytes_max=sys.maxsize,  # an answer is streamed, however long
+        self._connection_options = ConnectionOptions(
+            limits=Limits(
+                head_bytes_max=settings.response_head_bytes_max,
+                header_count_max=settings.header_count_max,
+                body_bytes_max=sys.maxsize,  # an answer is streamed, however long
+            ),
+            connect_timeout_s=settings.connect_timeout_s,
+            idle_timeout_s=settings.node_keepalive_timeout_s,
+            idle_max=settings.node_idle_connections_max,
+            tls=node_tls,
         )
-        self.connections: dict[str, NodeConnections] = {}
-        pool.tick(self.deadlines.now)
-        self.deadlines.add_reaper(pool.tick)
-        pool.follow(self._nodes_changed)
-        self._clients: set[Downstream] = set()
-        self._tunnels: set[Tunnel] = set()
-        self._all_left = asyncio.Event()
+        for connections in self.connections.values():
+            connections.options = self._connection_options
 
     @property
     def active_connections(self) -> int:
@@ -113,6 +135,14 @@ class ProxyService:
 
     # The connections.
 
+    def forwarding(self, client: str, default_host: str) -> Forwarding:
+        """What the requests of a new connection say about where they come from."""
+        kind: Callable[..., Forwarding] = Forwarding
+        if self.settings.forwarded != "x-forwarded":
+            kind = partial(Forwarded, beside=self.settings.forwarded == "both")
+        named = self.notes is not None
+        return kind(client, default_host, self.trusted_networks, self.scheme, names_requests=named)
+
     def joined(self, client: Downstream) -> None:
         self._clients.add(client)
         self.deadlines.watch(client)
@@ -143,24 +173,17 @@ class ProxyService:
     def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
         leaving = [self.connections.pop(node.name) for node in gone]
         for node in come:
-            self.connections[node.name] = self._connections_to(node)
+            self.connections[node.name] = NodeConnections(
+                node,
+                self.pool,
+                self.deadlines,
+                self.outbox,
+                self._connection_options,
+                on_suspicion=self.on_suspicion,
+                queue=self._queue_for(node),
+            )
         for connections in leaving:  # last, because who waits there goes to one of the others
             connections.retire("the node was taken out")
-
-    def _connections_to(self, node: Node) -> NodeConnections:
-        settings = self.settings
-        return NodeConnections(
-            node,
-            self.pool,
-            self.deadlines,
-            self.outbox,
-            self._response_limits,
-            connect_timeout_s=settings.connect_timeout_s,
-            idle_timeout_s=settings.node_keepalive_timeout_s,
-            idle_max=settings.node_idle_connections_max,
-            on_suspicion=self.on_suspicion,
-            queue=self._queue_for(node),
-        )
 
     def _queue_for(self, node: Node) -> NodeQueue | None:
         settings = self.settings

@@ -16,47 +16,12 @@ from balancer.core.node_spec import NodeSpec
 from balancer.core.pool import NodeState
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
-from balancer.settings import Settings
 from sessiond.contract.cluster_view import MemberState
 from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
+from tests.balancer.running import serve, settings_for, text
 
 JSON = {"Content-Type": "application/json"}
-
-
-async def serve(connection: Connection) -> None:
-    while request := await connection.request():
-        name = connection.node_name.encode()
-        if request.line.split(b" ")[1] == b"/_sessiond/health":
-            body = json.dumps(
-                {"node": connection.node_name, "state": "alive", "primaries": 4, "backups": 1, "load": 0.0}
-            ).encode()
-        else:
-            body = name
-        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-
-
-@pytest.fixture
-async def nodes() -> AsyncIterator[list[ScriptedNode]]:
-    nodes = [ScriptedNode(f"node{i}", serve) for i in (1, 2)]
-    for node in nodes:
-        await node.start()
-    yield nodes
-    for node in nodes:
-        await node.stop()
-
-
-def settings_for(nodes: list[ScriptedNode], **more: Any) -> Settings:
-    fields = {
-        "listen": "127.0.0.1:0",
-        "admin": "127.0.0.1:0",
-        "node": tuple(f"{node.name}={node.address}" for node in nodes),
-        "health_interval_s": 0.05,
-        "health_timeout_s": 10.0,
-        "connect_timeout_s": 10.0,
-        "drain_timeout_s": 5.0,
-    }
-    return Settings(**{**fields, **more})
 
 
 @pytest.fixture
@@ -65,18 +30,6 @@ async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
     await balancer.start()
     yield balancer
     await balancer.stop()
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        yield session
-
-
-async def text(web: aiohttp.ClientSession, url: str, **options: Any) -> str:
-    async with web.get(url, **options) as answer:
-        assert answer.status == 200
-        return await answer.text()
 
 
 async def test_users_go_to_their_node_and_to_another_when_it_is_killed(
@@ -326,38 +279,6 @@ async def test_stop_lets_requests_in_flight_finish_and_takes_no_more(nodes: list
     assert (await reader.read()).endswith(b"Connection: close\r\n\r\nhi")
     writer.close()
     await stopping
-
-
-async def test_requests_are_logged_with_the_id_that_the_node_gets(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines: list[dict[str, Any]] = []
-
-    class Recorder:
-        def info(self, event: str, **fields: Any) -> None:
-            lines.append({"event": event, **fields})
-
-    monkeypatch.setattr("balancer.proxy.access_log.log", Recorder())
-    balancer = Balancer(settings_for(nodes[:1], access_log=True))
-    await balancer.start()
-    try:
-        await text(
-            web,
-            f"http://{balancer.listen_address}/a;SESSIONID={TOKEN}.node1?b=secret",
-            headers={"X-Request-Id": "forged"},
-        )
-    finally:
-        await balancer.stop()
-    (line,) = lines
-    request = next(request for request in nodes[0].requests if b"/a" in request.line)
-    assert request.fields[b"x-request-id"].decode() == line["request"]
-    assert (line["event"], line["node"], line["status"], line["path"]) == (
-        "request.served",
-        "node1",
-        200,
-        "/a",
-    )
-    assert line["duration_ms"] >= 0
 
 
 async def test_the_list_of_nodes_can_change_while_it_serves(

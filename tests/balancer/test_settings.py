@@ -52,6 +52,8 @@ def test_a_node_may_have_a_weight_and_a_zone() -> None:
         ({"connect_timeout_s": 0.0}, "connect_timeout_s must be more than 0"),
         ({"retry_share": -1.0}, "retry_share must be 0 or more"),
         ({"header_count_max": 0}, "header_count_max"),
+        ({"workers": 0}, "workers must be more than 0"),
+        ({"workers": 257}, "workers must be 256 or fewer"),
         ({"health_path": "health"}, "health_path"),
         ({"health_path": "/a b"}, "health_path"),
         ({"health_path": "/a\r\nX: y"}, "health_path"),
