@@ -139,10 +139,6 @@ class Settings:
     body_idle_timeout_s: float = 30.0
     """A client that sends nothing of its body, or reads nothing of its answer, for so long is cut off."""
 
-    body_rate_min: int = 100
-    """Bytes a second that a client must send of its body, averaged over `body_idle_timeout_s`; slower ones are cut off
-    (408), because a trickle holds a connection here and one at a node. Far below any real line; 0: only silence counts."""
-
     response_head_timeout_s: float = 60.0
     """A node has so long to begin its answer after it has the request (504). Longer than the slowest page."""
 
@@ -235,7 +231,7 @@ WORKERS_MAX = 256
 MAY_BE_ZERO = frozenset(
     {
         "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
-        "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max", "body_rate_min",
+        "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max",
     }
 )  # fmt: skip
 

@@ -86,7 +86,7 @@ class Downstream(asyncio.Protocol):
         elif self._exchange.request_is_complete:
             self.adjust_reading()
         else:
-            self._pass_body(self._exchange, len(data))
+            self._pass_body(self._exchange)
 
     def eof_received(self) -> bool:
         """The client closed its side: for good, or only because it has sent all it wanted to."""
@@ -194,9 +194,6 @@ class Downstream(asyncio.Protocol):
             self._is_reading = wanted
             if wanted:
                 self.transport.resume_reading()
-                if exchange is not None and not exchange.request_is_complete:
-                    # It could not send while nobody read.
-                    self.wait(self._service.settings.body_idle_timeout_s)
             else:
                 self.transport.pause_reading()
 
@@ -259,7 +256,7 @@ class Downstream(asyncio.Protocol):
         if not complete and self._exchange is exchange:
             self.wait(self._service.settings.body_idle_timeout_s)
 
-    def _pass_body(self, exchange: Exchange, received: int) -> None:
+    def _pass_body(self, exchange: Exchange) -> None:
         try:
             self._reader.advance()
         except Refused as refused:
@@ -268,24 +265,10 @@ class Downstream(asyncio.Protocol):
                 self.answer(refused.status, refused.reason, close=True)
             return
         complete = self._reader.complete
-        if complete:
-            self.wait(self._service.settings.response_head_timeout_s)
-        else:
-            self._earn_time(received)
+        settings = self._service.settings
+        self.wait(settings.response_head_timeout_s if complete else settings.body_idle_timeout_s)
         exchange.add_body(self._reader.take(), complete=complete)
         self.adjust_reading()
-
-    def _earn_time(self, received: int) -> None:
-        """A part of a body prolongs its time, by what it is worth at the least rate. So trickling is as bad as silence.
-
-        Never beyond `body_idle_timeout_s` from now: what came fast does not pay for a slow rest.
-        """
-        settings = self._service.settings
-        if settings.body_rate_min:
-            latest = self._service.deadlines.now + settings.body_idle_timeout_s
-            self.deadline = min(self.deadline + received / settings.body_rate_min, latest)
-        else:
-            self.wait(settings.body_idle_timeout_s)
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer."""

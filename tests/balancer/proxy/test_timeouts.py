@@ -3,13 +3,13 @@
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from balancer.core.pool import NodeState
-from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, cookie, get, until
+from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, cookie, get, until
 
 pytestmark = pytest.mark.over_tls
 
@@ -56,51 +56,6 @@ async def test_an_idle_connection_is_closed() -> None:
         client = await stage.client()
         await client.send(get())
         assert await client.everything() == OK
-
-
-@asynccontextmanager
-async def trickling(stage: Stage, pause_s: float) -> AsyncIterator[Client]:
-    """A client that sends a body byte by byte for ever."""
-    client = await stage.client()
-
-    async def trickle() -> None:
-        await client.send(
-            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n" + cookie("node1") + b"\r\n"
-        )
-        while True:
-            await client.send(b"x")
-            await asyncio.sleep(pause_s)
-
-    task = asyncio.create_task(trickle())
-    try:
-        yield client
-    finally:
-        task.cancel()
-
-
-async def test_a_body_that_trickles_is_cut_off_like_one_that_stops() -> None:
-    node = ScriptedNode("node1", silent)
-    async with (
-        Stage(node, body_idle_timeout_s=SHORT, body_rate_min=10_000) as stage,
-        trickling(stage, pause_s=0.01) as client,
-    ):
-        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
-        await until(lambda: stage["node1"].active == 0)
-        assert stage["node1"].state is NodeState.UP
-
-
-@pytest.mark.parametrize("rate", [1, 0], ids=["fast enough", "no least rate"])
-async def test_a_body_that_comes_fast_enough_may_take_longer_than_the_limit_of_silence(rate: int) -> None:
-    node = ScriptedNode("node1", silent)
-    limit_s = 1.0
-    async with (
-        Stage(node, body_idle_timeout_s=limit_s, body_rate_min=rate) as stage,
-        trickling(stage, pause_s=0.05) as client,
-    ):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(2 * limit_s):
-                await client.everything()
-        assert stage["node1"].active == 1
 
 
 async def test_a_body_that_stops_is_answered_408_and_not_blamed_on_the_node() -> None:
