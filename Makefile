@@ -49,7 +49,7 @@ proof-mutants: $(READY) ## Plant each bug of the table, and search the seed that
 e2e-browser: $(READY) ## Look at the pages with Debian's chromium, which must be installed
 	@command -v chromium >/dev/null || { echo "chromium is not installed: on Debian it is the package chromium"; exit 1; }
 	@$(PIP) install --constraint deploy/constraints.txt playwright
-	@$(BIN)/python -m pytest tests/demo/test_browser.py
+	@$(BIN)/python -m pytest tests/demo/test_browser.py tests/balancer/admin/test_browser.py
 
 .PHONY: e2e-docker
 e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine (starts one if it must: as root)
@@ -96,6 +96,22 @@ proof-reprotection: $(READY) ## Kill a node with 100,000 sessions on four, then 
 .PHONY: proof-expiry-races
 proof-expiry-races: $(READY) ## Race log-outs and expiries with uses and takeovers on real nodes: nothing comes back
 	@$(BIN)/python -m tests.proof.expiry_races $(PROOF)
+
+.PHONY: proof-failover
+proof-failover: $(READY) ## Kill a node under 2,000 GETs/s behind the balancer, nginx, HAProxy and Apache (as root: installs them; PROOF=--quick)
+	@$(BIN)/python -m tests.proof.failover $(PROOF)
+
+.PHONY: proof-slow-loris
+proof-slow-loris: $(READY) ## 1,000 slow heads, then 500 slow bodies, beside honest users (as root: installs slowhttptest; PROOF=--quick)
+	@$(BIN)/python -m tests.proof.slow_loris $(PROOF)
+
+.PHONY: proof-reload
+proof-reload: $(READY) ## Change the balancer's configuration 20 times under 1,000 GETs/s: no request fails (PROOF='--workers 2')
+	@$(BIN)/python -m tests.proof.reload $(PROOF)
+
+.PHONY: proof-soak
+proof-soak: $(READY) ## Everyday traffic for MINUTES=30: memory and descriptors of balancer and nodes stay flat
+	@$(BIN)/python -m tests.proof.soak --minutes $(or $(MINUTES),30) $(PROOF)
 
 .PHONY: proof-membership
 proof-membership: $(READY) ## Measure the failure detector at 10, 100, 1,000 simulated nodes: tables and plot in docs/

@@ -1,4 +1,4 @@
-"""Makes docs/configuration.md from the settings themselves: ``python -m tests.docs_reference``."""
+"""Makes docs/configuration.md and docs/metrics.md from the programs themselves: ``python -m tests.docs_reference``."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -6,10 +6,14 @@ from typing import Any
 
 import docstring_parser
 
+from balancer.admin import metrics
+from balancer.core.histogram import BOUNDS_S
 from balancer.settings import Settings as BalancerSettings
 from sessiond.settings import Settings as NodeSettings
 
-PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "configuration.md"
+METRICS_PAGE = DOCS / "metrics.md"
 
 HEAD = """# Configuration
 
@@ -62,5 +66,46 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
+METRICS_HEAD = """# Metrics of the balancer
+
+`GET /metrics` on the admin port, in Prometheus' text format, without a token. Counters start at 0 with the process. Besides
+these there are the usual `process_…` ones: memory, CPU, descriptors.
+
+To look at them: `deploy/prometheus/` scrapes a balancer and three nodes on this machine and has a few alerts,
+`deploy/grafana/sessiond.json` is a dashboard to import. The dashboard at the admin port itself needs neither.
+
+A histogram has the samples `…_bucket`, `…_sum` and `…_count`. The bounds of its buckets are the same for all, in seconds:
+{bounds}.
+A quantile is read from it like this:
+
+```
+histogram_quantile(0.99, sum by (node, le) (rate(balancer_node_first_byte_seconds_bucket[1m])))
+```
+
+| metric | type | labels | what |
+|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """The other whole page."""
+    rows = [
+        *(_metric(f"{name}_total", "counter", "", text) for name, text, _ in metrics.COUNTERS),
+        *(_metric(name, "gauge", "", text) for name, text, _ in metrics.GAUGES),
+        *(_metric(f"{name}_total", "counter", "`node`", text) for name, text, _ in metrics.NODE_COUNTERS),
+        _metric("node_answers_total", "counter", "`node`, `class`", metrics.ANSWERS),
+        *(_metric(name, "gauge", "`node`", text) for name, text, _ in metrics.NODE_GAUGES),
+        _metric("node_state", "gauge", "`node`, `state`", metrics.STATE),
+        *(_metric(name, "histogram", "`node`", text) for name, text, _ in metrics.HISTOGRAMS),
+    ]
+    bounds = ", ".join(str(bound) for bound in BOUNDS_S)
+    return METRICS_HEAD.format(bounds=bounds) + "\n".join(rows) + "\n"
+
+
+def _metric(name: str, kind: str, labels: str, text: str) -> str:
+    return f"| `{metrics.PREFIX}{name}` | {kind} | {labels} | {text} |"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    METRICS_PAGE.write_text(metrics_page(), encoding="utf-8")

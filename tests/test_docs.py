@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs_reference import PAGE, page
+from tests.docs_reference import METRICS_PAGE, PAGE, metrics_page, page
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -13,6 +13,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_the_configuration_reference_is_made_from_the_settings_as_they_are():
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.docs_reference"
+
+
+def test_the_list_of_metrics_is_made_from_the_tables_that_export_them():
+    assert METRICS_PAGE.read_text(encoding="utf-8") == metrics_page(), "run: python -m tests.docs_reference"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -1,7 +1,8 @@
 """The admin port's application: nodes to look at and to give orders to, events, metrics, probes, dashboard.
 
 Off loopback everything but metrics and probes asks for the token: as a bearer token, or as the password of
-HTTP's basic authentication, which browsers know how to ask for and to repeat for event streams.
+HTTP's basic authentication, which browsers know how to ask for and to repeat for event streams. What a browser is made
+to send by a foreign page is refused (`balancer.admin.cross_site`).
 """
 
 import asyncio
@@ -18,7 +19,9 @@ from aiohttp_sse import sse_response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from balancer.admin import dashboard
+from balancer.admin.cross_site import objection
 from balancer.admin.source import Source, UnknownNode
+from balancer.core.histogram import BOUNDS_S
 
 EVENT_INTERVAL_S = 1.0
 """Longest time between two events: what changes all the time is sent so often."""
@@ -30,6 +33,8 @@ EVENT_STREAMS_MAX = 100
 """Dashboards watching at a time; each costs one message a second."""
 
 BODY_BYTES_MAX = 4096
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 
@@ -74,6 +79,13 @@ class AdminApi:
                 401, "unauthorized", "send the admin token as a bearer token or as a password",
                 headers={"WWW-Authenticate": 'Basic realm="balancer"'},
             )  # fmt: skip
+        if request.method not in SAFE_METHODS:
+            why = objection(request.headers, has_token=self.token is not None)
+            if why is not None:
+                log.warning("order.refused", path=request.path, origin=request.headers.get("Origin"))
+                return _problem(403, "cross_site", why)
+            if request.content_type != "application/json":
+                return _problem(415, "not_json", "send the order as Content-Type: application/json")
         return await handler(request)
 
     def _knows_token(self, request: web.Request) -> bool:
@@ -126,7 +138,8 @@ class AdminApi:
         return stream
 
     def _event(self) -> dict[str, Any]:
-        return {"nodes": self._source.nodes(), "totals": self._source.totals()}
+        """`bounds_s`: of the buckets of latencies but the last, which has none."""
+        return {"nodes": self._source.nodes(), "bounds_s": BOUNDS_S, "totals": self._source.totals()}
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(

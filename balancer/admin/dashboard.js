@@ -1,16 +1,20 @@
-// The balancer's figures, live. Events carry counters since the balancer's start; rates are their
-// differences over the time between two events. The page only reads.
+// The balancer's figures, live, and the orders that an operator gives to nodes. Events carry counters since the
+// balancer's start; rates and quantiles are made of their differences. An order is a PUT of /v1/nodes; what came of it
+// is shown when an event says so, never before.
 
-const HISTORY = 60; // samples a sparkline shows; the balancer sends about one a second
-const SAMPLE_MS = 500; // events closer than this are shown but make no sample: a rate over less is noise
+import { History, Latency, seconds } from "/figures.js";
+
 const RETRY_MS = 1000; // until the stream is opened anew, where the browser has given it up
 const SILENCE_MS = 6000; // a stream without events for so long hangs, and is opened anew
 const CHECK_MS = 1000;
+const PROBLEM_MS = 12000; // an order that was refused is told for so long
 
 const $ = (id) => document.getElementById(id);
 const whole = new Intl.NumberFormat("en");
 const tenths = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const perSecond = (rate) => (rate > 0 && rate < 10 ? tenths : whole).format(rate < 10 ? rate : Math.round(rate));
+const hundredths = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const count = (number) => (number == null ? "–" : whole.format(number));
+const perSecond = (rate) => (rate > 0 && rate < 10 ? tenths.format(rate) : whole.format(Math.round(rate)));
 
 // The shop's rule (colour_of in sessiond/demo/nodes.py): the last digit of the name, else a sum of its letters.
 function colourOf(name) {
@@ -19,100 +23,166 @@ function colourOf(name) {
   return [...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 10;
 }
 
-// --- rates ---------------------------------------------------------------------------------------------
+// --- figures -------------------------------------------------------------------------------------------
 
-class Rate {
-  constructor() {
-    this.history = [];
-    this.counter = null;
-    this.at = 0;
-  }
+const all = { rate: new History(), failing: new History(), latency: new Latency() };
+const each = new Map(); // name of a node -> its own
+let latest = []; // the nodes of the last event
 
-  take(counter, now) {
-    if (this.counter !== null && now - this.at < SAMPLE_MS) return;
-    if (this.counter !== null) {
-      const grown = counter >= this.counter ? counter - this.counter : counter; // less: the balancer restarted
-      this.history.push((grown * 1000) / (now - this.at));
-      if (this.history.length > HISTORY) this.history.shift();
-    }
-    this.counter = counter;
-    this.at = now;
-  }
-
-  get last() {
-    return this.history.at(-1) ?? 0;
-  }
-
-  get highest() {
-    return Math.max(0, ...this.history);
-  }
-}
-
-const total = new Rate();
-const rates = new Map(); // name of a node -> its Rate
-
-function draw(svg, { history }, highest) {
-  svg.setAttribute("viewBox", `0 0 ${HISTORY - 1} 100`);
-  const x = (index) => HISTORY - history.length + index;
+function draw(svg, history, highest) {
+  const rates = history.rates;
+  const last = history.length - 1;
+  svg.setAttribute("viewBox", `0 0 ${last} 100`);
+  const x = (index) => last + 1 - rates.length + index;
   const y = (rate) => (highest ? 98 - (rate / highest) * 94 : 98).toFixed(1);
-  const points = history.map((rate, index) => `${x(index)} ${y(rate)}`);
-  const line = points.length > 1 ? `M${points.join("L")}` : "";
+  const line = rates.length > 1 ? `M${rates.map((rate, index) => `${x(index)} ${y(rate)}`).join("L")}` : "";
   svg.querySelector(".line").setAttribute("d", line);
   svg.querySelector(".area").setAttribute("d", line && `${line}V100H${x(0)}Z`);
 }
 
-// --- the page ------------------------------------------------------------------------------------------
-
-function fill(row, node, highest) {
-  const put = (part, text) => {
-    row.querySelector(`.${part}`).textContent = text;
-  };
-  row.className = `node hue-${colourOf(node.name)} is-${node.state}`;
-  put("name", node.name);
-  put("address", node.address);
-  put("state", node.state);
-  put("reason", node.reason ?? "");
-  put("rate", perSecond(rates.get(node.name).last));
-  for (const count of ["active", "sessions", "requests", "failures"]) {
-    put(count, node[count] == null ? "–" : whole.format(node[count]));
+function take({ nodes, totals, bounds_s: bounds }, now) {
+  all.rate.take(totals.requests, now);
+  all.failing.take(totals.failures, now);
+  const sums = bounds.map(() => 0).concat(0);
+  for (const node of nodes) {
+    if (!each.has(node.name)) each.set(node.name, { rate: new History(), latency: new Latency() });
+    const own = each.get(node.name);
+    own.rate.take(node.requests, now);
+    own.latency.take(node.latency, bounds, now);
+    node.latency.forEach((number, index) => {
+      sums[index] += number;
+    });
   }
-  put("weight", node.weight);
-  draw(row.querySelector(".spark"), rates.get(node.name), highest);
+  all.latency.take(sums, bounds, now);
+  for (const name of each.keys()) if (!nodes.some((node) => node.name === name)) each.delete(name);
 }
 
-function show({ nodes, totals }) {
-  const now = performance.now();
-  const requests = totals?.requests ?? nodes.reduce((sum, node) => sum + node.requests, 0);
-  total.take(requests, now);
-  for (const { name, requests: count } of nodes) {
-    if (!rates.has(name)) rates.set(name, new Rate());
-    rates.get(name).take(count, now);
+// --- the page ------------------------------------------------------------------------------------------
+
+function put(row, part, text) {
+  const place = row.querySelector(`.${part}`);
+  if (place.textContent !== text) place.textContent = text;
+}
+
+function fill(row, node, highest) {
+  const { rate, latency } = each.get(node.name);
+  row.className = `node hue-${colourOf(node.name)} is-${node.state}`;
+  put(row, "name", node.name);
+  put(row, "address", node.zone ? `${node.address}, ${node.zone}` : node.address);
+  put(row, "state", node.state);
+  put(row, "reason", node.reason ?? "");
+  put(row, "rate", perSecond(rate.last));
+  put(row, "requests", `${count(node.requests)} in all`);
+  put(row, "p50", seconds(latency.quantile(0.5)));
+  put(row, "p99", latency.isEmpty ? "" : `p99 ${seconds(latency.quantile(0.99))}`);
+  put(row, "active", count(node.active));
+  put(row, "idle", node.queue ? `${count(node.queue)} waiting` : `${count(node.idle)} idle`);
+  put(row, "sessions", count(node.sessions));
+  put(row, "failures", count(node.failures));
+  put(row, "retries", node.retries ? `${count(node.retries)} retried` : "");
+  put(row, "load-value", node.load == null ? "–" : hundredths.format(node.load));
+  draw(row.querySelector(".spark"), rate, highest);
+  const weight = row.querySelector(".weight");
+  if (document.activeElement !== weight) weight.value = node.weight;
+  for (const button of row.querySelectorAll("button")) button.hidden = button.dataset.order === node.order;
+}
+
+function rowOf({ name }) {
+  const row = $("row").content.firstElementChild.cloneNode(true);
+  row.dataset.name = name;
+  const weight = row.querySelector(".weight");
+  weight.setAttribute("aria-label", `Weight of ${name}`);
+  weight.addEventListener("change", () => weigh(name, weight));
+  for (const button of row.querySelectorAll("button")) {
+    button.setAttribute("aria-label", `${button.textContent} ${name}`);
+    button.addEventListener("click", () => order(name, button));
   }
-  for (const name of rates.keys()) if (!nodes.some((node) => node.name === name)) rates.delete(name);
+  return row;
+}
+
+function show(event) {
+  const { nodes, totals } = event;
+  latest = nodes;
+  take(event, performance.now());
 
   const up = nodes.filter(({ state }) => state === "up").length;
-  $("rate").textContent = perSecond(total.last);
-  draw($("rate-spark"), total, total.highest);
+  $("rate").textContent = perSecond(all.rate.last);
+  draw($("rate-spark"), all.rate, all.rate.highest);
+  $("requests").textContent = count(totals.requests);
   $("up").textContent = `${up} of ${nodes.length}`;
   $("up").classList.toggle("bad", nodes.some(({ state }) => state === "down"));
-  $("requests").textContent = whole.format(requests);
-  $("active").textContent = totals ? whole.format(totals.active_connections) : "–";
-  $("retries").textContent = totals ? whole.format(totals.retries) : "–";
-  $("failures").textContent = totals ? whole.format(totals.failures) : "–";
+  $("p50").textContent = seconds(all.latency.quantile(0.5));
+  $("p99").textContent = seconds(all.latency.quantile(0.99));
+  $("active").textContent = count(totals.active_connections);
+  $("tunnels").textContent = totals.tunnels ? `${count(totals.tunnels)} tunnels` : "";
+  $("retries").textContent = count(totals.retries);
+  $("refusals").textContent = totals.retries_refused ? `${count(totals.retries_refused)} over budget` : "";
+  $("failures").textContent = count(totals.failures);
+  $("failures").classList.toggle("bad", all.failing.last > 0);
+  $("failing").textContent = all.failing.last > 0 ? `${perSecond(all.failing.last)}/s now` : "";
 
-  const highest = Math.max(...[...rates.values()].map((rate) => rate.highest), 0); // one scale for all nodes
   const rows = new Map([...$("nodes").children].map((row) => [row.dataset.name, row]));
-  $("nodes").replaceChildren(
-    ...nodes.map((node) => {
-      const row = rows.get(node.name) ?? $("row").content.firstElementChild.cloneNode(true);
-      row.dataset.name = node.name;
-      fill(row, node, highest);
-      return row;
-    }),
-  );
+  if (nodes.map(({ name }) => name).join() !== [...rows.keys()].join()) {
+    // Only when the list changed: a row that is put in anew loses the focus.
+    $("nodes").replaceChildren(...nodes.map((node) => rows.get(node.name) ?? rowOf(node)));
+  }
+  const highest = Math.max(...[...each.values()].map(({ rate }) => rate.highest), 0); // one scale for all nodes
+  nodes.forEach((node, index) => fill($("nodes").children[index], node, highest));
+  document.querySelector("table").classList.toggle("without-load", nodes.every(({ load }) => load == null));
   $("nothing").hidden = nodes.length > 0;
+  $("hint").hidden = nodes.length === 0;
   $("figures").hidden = false;
-  document.title = `${up} of ${nodes.length} up, ${perSecond(total.last)}/s`;
+  document.title = `${up} of ${nodes.length} up, ${perSecond(all.rate.last)}/s`;
+}
+
+// --- orders --------------------------------------------------------------------------------------------
+
+let problemTimer = 0;
+
+function complain(text) {
+  clearTimeout(problemTimer);
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+  if (text) problemTimer = setTimeout(() => complain(""), PROBLEM_MS);
+}
+
+async function tell(name, change) {
+  try {
+    const answer = await fetch(`/v1/nodes/${encodeURIComponent(name)}`, {
+      method: "PUT",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(change),
+    });
+    if (answer.ok) return complain("");
+    const { message } = await answer.json().catch(() => ({ message: `answer ${answer.status}` }));
+    complain(`${name} stays as it is: ${message}.`);
+  } catch {
+    complain(`Nobody knows whether ${name} was changed: the balancer did not answer. The table shows what it is now.`);
+  }
+}
+
+async function order(name, button) {
+  const state = button.dataset.order;
+  if (state === "maintenance" && !latest.some((node) => node.name !== name && node.state === "up")) {
+    if (!(await confirmed(`Disable ${name}?`))) return;
+  }
+  button.disabled = true;
+  await tell(name, { state });
+  button.disabled = false;
+}
+
+function confirmed(question) {
+  $("sure-title").textContent = question;
+  $("sure").returnValue = "";
+  $("sure").showModal();
+  return new Promise((resolve) => {
+    $("sure").addEventListener("close", () => resolve($("sure").returnValue === "yes"), { once: true });
+  });
+}
+
+async function weigh(name, input) {
+  if (!input.reportValidity()) return;
+  await tell(name, { weight: Number(input.value) });
 }
 
 // --- the stream ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The dashboard: a page of files beside this module, filled by the admin API in the browser.
 
-It has no data of its own: dashboard.js reads `/v1/events`. The policy header lets the page load nothing
+It has no data of its own: dashboard.js reads `/v1/events` and gives orders through `/v1/nodes`. The policy header lets the page load nothing
 from elsewhere.
 """
 
@@ -22,7 +22,12 @@ HEADERS = {
 
 def routes() -> list[web.RouteDef]:
     """The page at ``/`` and what it loads, for the admin port's application."""
-    files = {"/": "dashboard.html", "/dashboard.css": "dashboard.css", "/dashboard.js": "dashboard.js"}
+    files = {
+        "/": "dashboard.html",
+        "/dashboard.css": "dashboard.css",
+        "/dashboard.js": "dashboard.js",
+        "/figures.js": "figures.js",
+    }
     return [web.get(path, _file(name)) for path, name in files.items()]
 
 

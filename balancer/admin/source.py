@@ -44,7 +44,7 @@ class LocalSource:
         self.registry = registry_of(pool, service)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return nodes_view(self._pool)
+        return nodes_view(self._pool, self._service)
 
     def totals(self) -> dict[str, Any]:
         return totals_view(self._service)
@@ -71,7 +71,7 @@ class LocalSource:
             self._pool.set_weight(node, weight)
         if state is not None:
             self._pool.set_order(node, state)
-        return node_view(node)
+        return node_view(node, self._service)
 
 
 def _parse(body: Any) -> tuple[NodeState | None, int | None]:

@@ -58,7 +58,10 @@ class Counters:
     """Totals of one node since start. `answers`: by hundreds of the status, index 2 for 2xx. `queue_…`: requests that were
     told to come back because too many waited for the node, or because they had waited too long. `ejections…`: for failed
     requests, and those that did not happen because too many nodes were out already.
-    `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included.
+
+    `latency`: from a request's head at the balancer to the head of the node's answer, failed attempts before included;
+    `duration`: to the answer's last byte. `connects`: of connections that were made. `checks`: of health checks that got
+    any answer. `bytes_sent` and `bytes_received`: of requests and answers, heads included, tunnels not.
     """
 
     requests: int = 0
@@ -70,7 +73,12 @@ class Counters:
     ejections: int = 0
     ejections_denied: int = 0
     answers: list[int] = field(default_factory=lambda: [0] * 6)
+    bytes_sent: int = 0
+    bytes_received: int = 0
     latency: Histogram = field(default_factory=Histogram)
+    duration: Histogram = field(default_factory=Histogram)
+    connects: Histogram = field(default_factory=Histogram)
+    checks: Histogram = field(default_factory=Histogram)
 
 
 class Node:

@@ -75,23 +75,28 @@ def may_leave_unavailable(method: bytes, replayable: bool, attempts: int) -> boo
 
 
 class Budget:
-    """Retries are paid from deposits that requests make. `share`: of a retry per request; `reserve`: most saved."""
+    """Retries are paid from deposits that requests make. `share`: of a retry per request; `reserve`: most saved.
 
-    __slots__ = ("_balance", "_reserve", "_share")
+    `balance`: retries that could be paid now. `refusals`: those that could not be paid, since start.
+    """
+
+    __slots__ = ("_reserve", "_share", "balance", "refusals")
 
     def __init__(self, share: float, reserve: int) -> None:
         self._share = share
         self._reserve = float(reserve)
-        self._balance = float(reserve)
+        self.balance = float(reserve)
+        self.refusals = 0
 
     def deposit(self) -> None:
         """A request came in."""
-        if self._balance < self._reserve:
-            self._balance = min(self._reserve, self._balance + self._share)
+        if self.balance < self._reserve:
+            self.balance = min(self._reserve, self.balance + self._share)
 
     def withdraw(self) -> bool:
         """Pay for one retry, if possible."""
-        if self._balance < 1.0:
+        if self.balance < 1.0:
+            self.refusals += 1
             return False
-        self._balance -= 1.0
+        self.balance -= 1.0
         return True

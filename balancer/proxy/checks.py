@@ -10,6 +10,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -106,6 +107,7 @@ class HealthChecker:
 
     async def _check(self, node: Node) -> None:
         number = node.health.check_started()
+        began = monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, body = await self._ask(node)
@@ -126,6 +128,7 @@ class HealthChecker:
             log.exception("check.failed", node=node.name)
             self._pool.check_failed(node, number, f"{type(error).__name__}: {error}")
         else:
+            node.counters.checks.observe(monotonic() - began)
             self._judge(node, number, status, body)
 
     def _judge(self, node: Node, number: int, status: int, body: bytes) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from balancer.core.pool import Node, Pool
@@ -106,6 +107,7 @@ class NodeConnections:
     async def _connect(self, exchange: "Exchange") -> None:
         options = self.options
         host, port = self.node.address
+        began = monotonic()
         try:
             # The name is looked up each time: a container that came back has another address.
             async with asyncio.timeout(options.connect_timeout_s):
@@ -122,6 +124,7 @@ class NodeConnections:
             raise
         else:
             self._connects.pop(exchange, None)
+            self.node.counters.connects.observe(monotonic() - began)
             if exchange.is_over:
                 self.release(upstream)
             else:

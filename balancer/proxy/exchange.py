@@ -396,6 +396,8 @@ class Exchange:
 
     def _finish(self) -> None:
         """The node had it."""
+        if self._node is not None:
+            self._node.counters.duration.observe(monotonic() - self._began)
         self._end()
         self._client.answered(request_is_complete=self.request_is_complete)
 

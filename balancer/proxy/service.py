@@ -99,6 +99,10 @@ class ProxyService:
         """Client connections open now, tunnels included."""
         return len(self._clients) + len(self._tunnels)
 
+    @property
+    def open_tunnels(self) -> int:
+        return len(self._tunnels)
+
     def start(self) -> None:
         self.deadlines.start()
 

@@ -27,12 +27,13 @@ class Upstream(asyncio.Protocol):
     """`has_served`: it has carried an answer before, so the node may be closing it for its idleness."""
 
     __slots__ = (
-        "_connections", "_exchange", "_head", "_is_paused", "_reader",
+        "_connections", "_counters", "_exchange", "_head", "_is_paused", "_reader",
         "has_served", "idle_until", "is_full", "transport",
     )  # fmt: skip
 
     def __init__(self, connections: "NodeConnections", limits: Limits) -> None:
         self._connections = connections
+        self._counters = connections.node.counters
         self._exchange: Exchange | None = None
         self._reader = ResponseReader(limits)
         self._head: ResponseHead | None = None
@@ -47,9 +48,11 @@ class Upstream(asyncio.Protocol):
         self._exchange = exchange
         self._head = None
         self._reader.expect(method)
+        self._counters.bytes_sent += len(request)
         self._connections.outbox.write(self.transport, request)
 
     def send(self, data: bytes) -> None:
+        self._counters.bytes_sent += len(data)
         self._connections.outbox.write(self.transport, data)
 
     def drop(self) -> None:
@@ -101,6 +104,7 @@ class Upstream(asyncio.Protocol):
             # Bytes that nobody asked for: whatever they are, no later answer from here can be trusted.
             self.transport.abort()
             return
+        self._counters.bytes_received += len(data)
         try:
             head = self._reader.whole(data) if self._head is None else None
             if head is not None:

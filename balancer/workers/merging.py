@@ -12,11 +12,11 @@ from prometheus_client.core import Metric
 Families = list[Any]
 """Metrics as plain lists, as they travel: [name, help, type, [[sample name, [[label, value] …], number] …]]."""
 
-ROW_COUNTERS = frozenset({"requests", "failures"})
-ROW_GAUGES = frozenset({"active", "queue"})
+ROW_COUNTERS = frozenset({"requests", "failures", "retries", "latency"})
+ROW_GAUGES = frozenset({"active", "idle", "queue"})
 """What of a node's row is a worker's own; the rest is knowledge of the node."""
 
-TOTALS_GAUGES = frozenset({"active_connections"})
+TOTALS_GAUGES = frozenset({"active_connections", "tunnels"})
 
 FACTS = frozenset(
     {
@@ -75,7 +75,8 @@ def merged_rows(reports: Iterable[list[dict[str, Any]]], departed: "Departed") -
         for row in report:
             name = row["name"]
             previous = before.get(name) or departed.rows.get(name, {})
-            added = {key: row[key] + previous.get(key, 0) for key in row.keys() & (ROW_COUNTERS | ROW_GAUGES)}
+            own = row.keys() & (ROW_COUNTERS | ROW_GAUGES)
+            added = {key: _sum(row[key], previous.get(key)) for key in own}
             rows[name] = {**row, **added}
     return list(rows.values())
 
@@ -107,4 +108,11 @@ class Departed:
 
 def _add(sums: dict[str, Any], more: Mapping[str, Any]) -> None:
     for key, value in more.items():
-        sums[key] = sums.get(key, 0) + value
+        sums[key] = _sum(value, sums.get(key))
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Of two numbers, or of the counts of two histograms; the other one may be missing."""
+    if other is None:
+        return one
+    return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one, list) else one + other

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from balancer.core.health import Patience
+from balancer.core.histogram import BOUNDS_S
 from balancer.core.node_spec import NodeSpec
 from balancer.core.pool import NodeState
 from balancer.errors import ConfigurationError
@@ -19,6 +20,8 @@ from sessiond.contract.cluster_view import MemberState
 from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
 from tests.balancer.running import serve, settings_for, text
+
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -57,15 +60,19 @@ async def test_nodes_are_shown_and_take_orders(
         "address": str(nodes[0].address),
         "state": "up",
         "reason": "",
+        "order": "up",
         "weight": 1,
         "active": 0,
+        "idle": 0,
         "requests": 0,
         "failures": 0,
+        "retries": 0,
         "sessions": 4,
         "queue": 0,
         "zone": "",
         "load": 0.0,
         "warmth": 1.0,
+        "latency": [0] * (len(BOUNDS_S) + 1),
     }
     async with web.put(f"{admin}/node1", json={"state": "maintenance", "weight": 3}) as answer:
         body = await answer.json()
@@ -95,12 +102,30 @@ async def test_orders_that_make_no_sense_are_refused_and_change_nothing(
 ) -> None:
     admin = f"http://{balancer.admin_address}/v1/nodes"
     before = [(node.order, node.weight) for node in balancer.pool.nodes.values()]
-    async with web.put(f"{admin}/{name}", data=body) as answer:
+    async with web.put(f"{admin}/{name}", data=body, headers=JSON) as answer:
         problem = await answer.json()
         assert answer.status == status
         assert words in problem["message"]
         assert problem["error"]
     assert [(node.order, node.weight) for node in balancer.pool.nodes.values()] == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain"}, 415),  # what a foreign page can send without asking first
+        ({**JSON, "Origin": "http://evil.site"}, 403),
+        ({**JSON, "Origin": "http://evil.site", "Authorization": "Bearer s3cret"}, 403),
+    ],
+)
+async def test_orders_that_a_foreign_page_could_have_sent_change_nothing(
+    balancer: Balancer, web: aiohttp.ClientSession, headers: dict[str, str], status: int
+) -> None:
+    url = f"http://{balancer.admin_address}/v1/nodes/node1"
+    async with web.put(url, data=b'{"state": "maintenance"}', headers=headers) as answer:
+        assert answer.status == status
+        assert (await answer.json())["message"]
+    assert balancer.pool.nodes["node1"].state is NodeState.UP
 
 
 async def test_events_are_the_nodes_with_totals_and_come_on_change(
@@ -122,8 +147,10 @@ async def test_events_are_the_nodes_with_totals_and_come_on_change(
             "requests": 1,
             "failures": 0,
             "retries": 0,
+            "retries_refused": 0,
             "refused": 0,
             "active_connections": 1,
+            "tunnels": 0,
         }
         await nodes[0].stop()
         async with asyncio.timeout(20):

@@ -8,7 +8,7 @@ from sessiond.adapters.aiohttp import NODE, get_session, without_session
 
 
 def create_app() -> web.Application:
-    """One number a session; what cannot be stored; a request that waits to be let go."""
+    """One number a session; what cannot be stored; requests that wait to be let go; bodies, an echo, and an event stream."""
     app = web.Application()
     app[_DOOR] = Door()
     app.add_routes(
@@ -22,6 +22,9 @@ def create_app() -> web.Application:
             web.post("/wait/{number}", wait_and_write),
             web.get("/waiting", count_waiting),
             web.post("/let-go", let_go),
+            web.post("/body", take_body),
+            web.get("/echo", echo),
+            web.get("/events", tell_events),
         ]
     )
     return app
@@ -105,6 +108,32 @@ async def count_waiting(request: web.Request) -> web.Response:
 async def let_go(request: web.Request) -> web.Response:
     request.app[_DOOR].opened.set()
     return _answer(request, 0)
+
+
+async def take_body(request: web.Request) -> web.Response:
+    """Reads all of it before it answers, with the count of bytes."""
+    return _answer(request, len(await request.read()))
+
+
+async def echo(request: web.Request) -> web.WebSocketResponse:
+    """A WebSocket: says which number the session has, then everything that it is told."""
+    session = await get_session(request)
+    line = web.WebSocketResponse()
+    await line.prepare(request)
+    await line.send_str(f"{request.app[NODE].name} {session.get('number', 0)}")
+    async for message in line:
+        await line.send_str(message.data)
+    return line
+
+
+async def tell_events(request: web.Request) -> web.StreamResponse:
+    """One event at once, another when the door is opened; the stream ends with it."""
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await stream.prepare(request)
+    await stream.write(b"data: first\n\n")
+    await request.app[_DOOR].opened.wait()
+    await stream.write(b"data: second\n\n")
+    return stream
 
 
 def _answer(request: web.Request, number: int) -> web.Response:

@@ -22,12 +22,14 @@ RETRY_PAUSE_S = 0.001
 
 
 class Customer:
-    """One session, and the books about it."""
+    """One session, and the books about it. `port`: of the proxy that it visits; None: our balancer."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, port: int | None = None) -> None:
         self.cookie = Cookie()
-        self._writer = cluster.browser(self.cookie)
-        self._reader = cluster.browser(self.cookie)
+        self._writer, self._reader = (
+            cluster.browser(self.cookie) if port is None else cluster.browser_to(port, self.cookie)
+            for _ in range(2)
+        )
         self.sent = 0
         """The last number that was sent."""
         self.kept = 0

@@ -1,5 +1,5 @@
 """Both ways in which a session moves after its primary's death, as `/v1/locate` tells it: the request comes to the
-node that holds the backup, or to one that holds nothing. Directly, through our balancer, and through nginx."""
+node that holds the backup, or to one that holds nothing. Directly, through our balancer, and through others."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.client import Browser, Cookie
 from tests.e2e.cluster import Balancer, Cluster, Place
-from tests.e2e.nginx import nginx_program, start_nginx
+from tests.e2e.foreign import KINDS, require, start_foreign
 from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.process
@@ -86,13 +86,13 @@ async def test_the_backups_holder_becomes_primary_and_another_node_its_backup(
     assert await check(cluster, for_other, node) == "other asked"
 
 
-@pytest.mark.parametrize("proxy", ["balancer", "nginx"])
+@pytest.mark.parametrize("proxy", ["balancer", *KINDS])
 async def test_both_cases_happen_behind_a_proxy_that_picks_any_live_node(
     start_cluster: Callable[..., Awaitable[Cluster]], show: Callable[[str], None], proxy: str
 ) -> None:
-    program = nginx_program() if proxy == "nginx" else ""
-    cluster = await start_cluster(nodes=4, reprotect_delay_s=UNASKED_S)
-    port = await start_nginx(program, cluster) if program else cluster.port
+    foreign = None if proxy == "balancer" else require(proxy)
+    cluster = await start_cluster(nodes=3, reprotect_delay_s=UNASKED_S)
+    port = cluster.port if foreign is None else (await start_foreign(foreign, cluster)).port
     sessions = await sessions_of_the_victim(cluster, 40)
     for session in sessions:
         browser = cluster.browser_to(port, session.cookie)

@@ -23,6 +23,9 @@ async def test_the_page_and_everything_it_names_is_served(admin: TestClient) -> 
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         named = re.findall(r'(?:src|href)="(/[^"]+\.\w+)"', await page.text())
     assert named == ["/dashboard.css", "/dashboard.js"]
+    async with admin.get("/dashboard.js") as script:
+        named += re.findall(r'from "(/[^"]+)"', await script.text())
+    assert named[2:] == ["/figures.js"]
     for path in named:
         async with admin.get(path) as answer:
             assert answer.status == 200

@@ -57,6 +57,14 @@ def test_what_a_worker_counted_outlives_it_and_what_it_was_doing_does_not() -> N
     }
 
 
+def test_counts_of_latencies_are_added_bucket_by_bucket_and_outlive_their_worker() -> None:
+    row = {"name": "node1", "latency": [1, 0, 2]}
+    departed = Departed()
+    departed.add([row], {}, [])
+    (seen,) = merged_rows([[row], [{**row, "latency": [0, 5, 1]}]], departed)
+    assert seen["latency"] == [2, 5, 5]
+
+
 def test_a_node_that_the_newest_report_does_not_know_is_gone() -> None:
     old, new = (
         [{"name": "node1", "requests": 1}, {"name": "node2", "requests": 1}],
