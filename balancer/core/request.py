@@ -26,8 +26,13 @@ _OURS = (REPLAY, OWNER)
 _CLAIMS = spellings(*_CLAIMS_OF_PROXIES)
 _ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
 _STRIPPED = spellings(*_OURS) | (HOP_BY_HOP - {b"connection", b"upgrade"})
+_LOOKALIKES = frozenset({b"content_length", b"transfer_encoding"})
+"""What CGI calls the fields that frame a body. A server that takes them for those would find another end than we do."""
+
 _find_fields = finder(
-    {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"} | HOP_BY_HOP,
+    _LOOKALIKES
+    | {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"}
+    | HOP_BY_HOP,
     loose=(*_CLAIMS_OF_PROXIES, *_OURS),
 )
 
@@ -107,6 +112,8 @@ class RequestReader(MessageReader):
         self, head: bytes, method: bytes, asked: bytes, version: bytes, fields: Fields
     ) -> RequestHead:
         """A request in which something is left out, replaced or added."""
+        if not _LOOKALIKES.isdisjoint(fields):
+            raise Refused(400, "a field that frames the body is spelled with an underscore")
         is_http_1_0 = version == b"1.0"
         target = interpret(method, asked)
         host = self._host(fields, target.host, is_http_1_0=is_http_1_0)
