@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from tests.balancer.proxy.stage import Connection, ScriptedNode
-from tests.conformance.tempers import Message, disagreements, plain
+from tests.conformance.messages import Message
+from tests.conformance.tempers import disagreements, plain
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 """The answer to everything: it has no body, whatever the method."""
@@ -27,10 +28,6 @@ class Origin(ScriptedNode):
             complete = len(plain(bytes(stream)))
             await connection.say(NO_CONTENT * (complete - answered))
             answered = complete
-
-    def forget(self) -> None:
-        """Begin a new record; connections that exist go on unrecorded, so close them first."""
-        self.streams.clear()
 
     @property
     def messages(self) -> list[Message]:

@@ -11,20 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import h11
-import httptools
 
-
-class Message(NamedTuple):
-    """A request as somebody read it; names of fields in lower case, the body without its chunks."""
-
-    method: bytes
-    target: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-
-    def values(self, name: bytes) -> list[bytes]:
-        return [value for found, value in self.fields if found == name]
-
+from tests.conformance import by_llhttp
+from tests.conformance.messages import Message
 
 Reader = Callable[[bytes], list[Message]]
 """The complete requests at the beginning of a stream. What is malformed or incomplete ends the reading."""
@@ -159,59 +148,10 @@ def answer_and_go_on(connection: h11.Connection) -> None:
         connection.start_next_cycle()
 
 
-class _Collector:
-    """Callbacks of httptools."""
-
-    def __init__(self) -> None:
-        self.found: list[Message] = []
-        self._parser: httptools.HttpRequestParser | None = None
-
-    def read(self, stream: bytes) -> None:
-        self._parser = parser = httptools.HttpRequestParser(self)
-        parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_chunked_length=True,
-            lenient_keep_alive=True,
-            lenient_transfer_encoding=True,
-            lenient_version=True,
-            lenient_data_after_close=True,
-            lenient_optional_lf_after_cr=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_optional_crlf_after_chunk=True,
-            lenient_spaces_after_chunk_size=True,
-        )
-        try:
-            parser.feed_data(stream)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.read(stream[upgrade.args[0] :])  # as a server that declines
-        except httptools.HttpParserError:
-            pass  # what came before is what it saw
-
-    def on_message_begin(self) -> None:
-        self._target, self._body = b"", b""
-        self._fields: list[tuple[bytes, bytes]] = []
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields.append((name.lower(), value.strip(b" \t")))
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        if self._parser is None:
-            raise AssertionError("a message before the parser")
-        method = self._parser.get_method()
-        self.found.append(Message(method, self._target, tuple(self._fields), self._body))
-
-
 def lenient_llhttp_reads(stream: bytes) -> list[Message]:
-    """What llhttp sees with every leniency that it has. It goes on reading after Connection: close."""
-    collector = _Collector()
-    collector.read(stream)
-    return collector.found
+    """What llhttp sees with every leniency that it has, in a server that declines to leave HTTP."""
+    reading = by_llhttp.requests(stream, lenient=True)
+    return reading.messages + (lenient_llhttp_reads(reading.rest) if reading.rest else [])
 
 
 TEMPERS: dict[str, Reader] = {

@@ -8,16 +8,12 @@ HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: evil\r\n\r\n"
 
 
 class Payload(NamedTuple):
-    """`status`: the balancer's answer, and nothing of it is a request for the origin; 0: it arrives as one request.
-
-    `target`: the request target as it arrives, if not as it was sent.
-    """
+    """`status`: the balancer's answer, and nothing of it is a request for the origin; 0: it arrives as one request."""
 
     clause: str
     name: str
     status: int
     message: bytes
-    target: bytes | None = None
 
     @property
     def is_large(self) -> bool:
