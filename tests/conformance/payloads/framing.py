@@ -16,6 +16,9 @@ _EXTENSION = "9112 7.1.1: chunk extensions"
 _TRAILER = "9112 7.1.2, 9110 6.5.1: trailers"
 _BODY = "9112 6.3, 9.3: bodies beside requests"
 
+CHUNKS = (_SIZE, _CHUNK, _EXTENSION, _TRAILER)
+"""The clauses that hold for answers too."""
+
 
 def _coding(value: bytes, *more: bytes) -> bytes:
     return post(b"Transfer-Encoding: " + value, *more, body=_ENDED)
