@@ -74,6 +74,7 @@ class RequestReader(MessageReader):
         # A client may send empty lines before a request line (RFC 9112, 2.2).
         while self._buffer.startswith(b"\r\n", self._position):
             self._position += 2
+            self._scanned = 0  # may have been counted from before the line was whole
         if self._position == len(self._buffer):
             return None
         head = self._find_head()
