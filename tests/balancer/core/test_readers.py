@@ -109,6 +109,15 @@ def test_an_empty_line_in_pieces_before_a_request_hides_nothing_of_it() -> None:
     assert read_requests([b"\r", b"\n", b"\n"]) == read_requests([b"\r\n\n"]) == ([], 400)
 
 
+def test_a_short_answer_that_comes_after_an_interim_one_is_seen() -> None:
+    interim, final = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 X\r\n\r\n"
+    assert (
+        read_answers([interim, final], b"POST")
+        == read_answers([interim + final], b"POST")
+        == ([interim, final, b""], True)
+    )
+
+
 def test_a_body_beyond_the_limit_is_refused_however_it_is_framed() -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\n"
     assert read_requests([head + b"Content-Length: 5000\r\n\r\n"])[1] is None
