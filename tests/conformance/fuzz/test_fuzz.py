@@ -38,7 +38,9 @@ def test_requests_are_forwarded_as_everybody_reads_them(
     assert len(plain(forwarded)) == len(whole)
     # h11 stops at what it refuses, and behind a Connection: close; what it sees, it sees as we do.
     for seen, sent in zip(h11_reads(stream), plain(forwarded), strict=False):
-        assert meaning(seen) == meaning(sent)
+        has_host = bool(seen.values(b"host"))  # a request of HTTP/1.0 without it is given ours
+        fields = tuple(field for field in sent.fields if has_host or field[0] != b"host")
+        assert meaning(seen) == meaning(sent._replace(fields=fields))
 
 
 def deliver(pieces: list[bytes], method: bytes) -> tuple[bytes, bool]:
