@@ -301,8 +301,12 @@ class Stage:
     def __getitem__(self, name: str) -> Node:
         return self.pool.nodes[name]
 
+    @property
+    def address(self) -> Address:
+        """Where the proxy listens."""
+        return Address(*self._server.sockets[0].getsockname()[:2])
+
     async def client(self) -> Client:
-        host, port = self._server.sockets[0].getsockname()[:2]
-        client = Client(*await asyncio.open_connection(host, port))
+        client = Client(*await asyncio.open_connection(*self.address))
         self._clients.append(client)
         return client
