@@ -113,8 +113,6 @@ class RequestReader(MessageReader):
         self, head: bytes, method: bytes, asked: bytes, version: bytes, fields: Fields
     ) -> RequestHead:
         """A request in which something is left out, replaced or added."""
-        if not _LOOKALIKES.isdisjoint(fields):
-            raise Refused(400, "a field that frames the body is spelled with an underscore")
         is_http_1_0 = version == b"1.0"
         target = interpret(method, asked)
         host = self._host(fields, target.host, is_http_1_0=is_http_1_0)
@@ -185,6 +183,8 @@ class RequestReader(MessageReader):
 
     def _length(self, fields: Fields, *, is_http_1_0: bool) -> int | None:
         """The body's length; None if it is chunked. llhttp has refused what is ambiguous between the two."""
+        if not _LOOKALIKES.isdisjoint(fields):
+            raise Refused(400, "a field that frames the body is spelled with an underscore")
         if b"transfer-encoding" in fields:
             if is_http_1_0:
                 raise Refused(400, "Transfer-Encoding in HTTP/1.0")

@@ -1,15 +1,81 @@
 """Reading messages: the verdict and the bytes do not depend on how the bytes arrive, and nothing is read too much."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from balancer.core.fields import finder, spellings
+from balancer.core.framing import Refused
+from balancer.core.headers import Forwarding
+from balancer.core.reader import Limits
 from balancer.core.request import RequestReader
 from balancer.core.response import ResponseReader
-from tests.balancer.core.reading import FORWARDING, LIMITS, cut, read_answers, read_requests
 from tests.conformance.payloads import REFUSED
 from tests.conformance.payloads.types import HIDDEN, Payload
+
+LIMITS = Limits(head_bytes_max=2000, header_count_max=20, body_bytes_max=5000)
+FORWARDING = Forwarding("192.0.2.1", "192.0.2.9:80", ())
+
+Read = tuple[list[tuple[bytes, bytes]], int | None]
+
+
+def read_requests(pieces: list[bytes]) -> Read:
+    """Everything that would go to nodes as (head, body) of whole requests, and the status of a refusal."""
+    reader = RequestReader(LIMITS, FORWARDING)
+    whole: list[tuple[bytes, bytes]] = []
+    head: bytes | None = None
+    body = b""
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while True:
+                if head is None:
+                    found = reader.head()
+                    if found is None:
+                        break
+                    head = found.forwarded
+                reader.advance()
+                body += reader.take()
+                if not reader.complete:
+                    break
+                whole.append((head, body))
+                head, body = None, b""
+    except Refused as refused:
+        return whole, refused.status
+    return whole, None
+
+
+def read_answers(pieces: list[bytes], method: bytes) -> tuple[list[bytes], bool]:
+    """Everything that would go to the client, answer by answer, and whether the node is believed so far."""
+    reader = ResponseReader(Limits(head_bytes_max=2000, header_count_max=20, body_bytes_max=1 << 40))
+    reader.expect(method)
+    answers: list[bytes] = []
+    in_body, answer = False, b""
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while True:
+                if not in_body:
+                    if reader.head() is None:
+                        break
+                    in_body = True
+                reader.advance()
+                answer += reader.take()
+                if not reader.complete:
+                    break
+                answers.append(answer)
+                in_body, answer = False, b""
+    except Refused:
+        return answers, False
+    return [*answers, answer], True
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in pairwise(edges)]
+
 
 FRAGMENTS = [
     b"GET / HTTP/1.1\r\n", b"POST /a HTTP/1.1\r\n", b"HEAD * HTTP/1.0\r\n", b"Host: a\r\n", b"Host: b\r\n", b"\r\n", b"\n", b"\r",

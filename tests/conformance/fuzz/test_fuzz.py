@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from balancer.core.framing import Refused
 from balancer.core.response import ResponseReader
-from tests.balancer.core.reading import LIMITS, cut, read_answers, read_requests
+from tests.balancer.core.test_readers import LIMITS, cut, read_answers, read_requests
 from tests.conformance.fuzz.messages import CUTS, EDITS, answers, edited, requests
 from tests.conformance.messages import lasting, meaning
 from tests.conformance.player import read_answer
@@ -68,7 +68,7 @@ def deliver(pieces: list[bytes], method: bytes) -> tuple[bytes, bool]:
                     return said, True
     except Refused:
         return said, False
-    return said, head is not None and head.framing.ends_with_connection
+    return said, head is not None and reader._framing.ends_with_connection
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
