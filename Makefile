@@ -59,6 +59,14 @@ e2e-docker: $(READY) ## Kill containers of the compose cluster on a real engine 
 proof-rolling-restart: $(READY) ## Restart 5 nodes in turn under 500 requests/s: no request fails (PROOF='--rounds 3')
 	@$(BIN)/python -m tests.proof.rolling_restart $(PROOF)
 
+.PHONY: conformance
+conformance: $(READY) ## Judge the balancer by sources that are not ours (needs Debian's varnish, and the network)
+	@$(BIN)/python -m pytest -m 'conformance or not conformance' tests/conformance
+
+.PHONY: proof-tagged
+proof-tagged: $(READY) ## A million tagged requests, clients and nodes that hang up: no answer reaches another (REQUESTS=n SEED=n)
+	@$(BIN)/python -m tests.conformance.tagged --requests $(or $(REQUESTS),1000000) --seed $(or $(SEED),1)
+
 .PHONY: torture
 torture: $(READY) ## Hurt a real cluster at random (SECONDS=60 SEED=1 QUORUM=any; as root: drops packets too)
 	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)

@@ -130,7 +130,7 @@ class MessageReader:
         end = buffer.find(b"\r\n\r\n", max(start, self._scanned - 3)) + 4
         if end < 4:
             self._check_partial(len(buffer))
-            self._scanned = len(buffer)
+            self._scanned = len(buffer) if start < len(buffer) else 0  # what is fed to nothing begins at 0
             return None
         if end - start > self._limits.head_bytes_max:
             self._check_partial(end)

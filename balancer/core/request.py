@@ -46,8 +46,11 @@ _VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """All bytes that the value of a field may have (RFC 9110, 5.5)."""
 _ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
 _STRIPPED = spellings(*_OURS) | (HOP_BY_HOP - {b"connection", b"upgrade"})
+_LOOKALIKES = frozenset({b"content_length", b"transfer_encoding"})
+"""What CGI calls the fields that frame a body. A server that takes them for those would find another end than we do."""
+
 _find_fields = finder(
-    {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect"} | HOP_BY_HOP,
+    _LOOKALIKES | {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect"} | HOP_BY_HOP,
     loose=(*_CLAIMS_OF_PROXIES, *_OURS, _REQUEST_ID_FIELD),
 )
 
@@ -101,6 +104,7 @@ class RequestReader(MessageReader):
         # A client may send empty lines before a request line (RFC 9112, 2.2).
         while self._buffer.startswith(b"\r\n", self._position):
             self._position += 2
+            self._scanned = 0  # may have been counted from before the line was whole
         if self._position == len(self._buffer):
             return None
         head = self._find_head()
@@ -228,6 +232,8 @@ class RequestReader(MessageReader):
 
     def _length(self, fields: Fields, *, is_http_1_0: bool) -> int | None:
         """The body's length; None if it is chunked. llhttp has refused what is ambiguous between the two."""
+        if not _LOOKALIKES.isdisjoint(fields):
+            raise Refused(400, "a field that frames the body is spelled with an underscore")
         if b"transfer-encoding" in fields:
             if is_http_1_0:
                 raise Refused(400, "Transfer-Encoding in HTTP/1.0")

@@ -1,0 +1,1 @@
+"""Messages that nobody thought of, at the boundary of the parsers."""

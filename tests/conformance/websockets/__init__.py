@@ -1,0 +1,1 @@
+"""WebSockets through the balancer are what they are without it."""
