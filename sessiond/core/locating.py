@@ -50,6 +50,8 @@ class Locating:
         elif location.gone:
             if copy.role is Role.PRIMARY:
                 machine.announcements.add(key, location, copy.backups)  # they may not have heard either
+            else:
+                machine.takeover.tell_superseded(copy, location)
             machine.drop_copy(key)
         elif location.term > copy.term:
             self._superseded(copy, location)

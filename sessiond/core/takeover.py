@@ -356,12 +356,12 @@ class Takeover:
         machine = self._machine
         if not machine.asks_for_locations:
             return
-        holders = {location.term.owner, *location.backups, machine.life}
-        if copy.term.owner not in holders and location.term > copy.term:
-            machine.send((copy.term.owner,), m.Fenced(copy.key, location))
+        known = {location.term.owner, *location.backups, machine.life}
+        misled = tuple(life for life in (copy.term.owner, *copy.backups) if life not in known)
         if location.seq > 0:
-            misled = tuple(life for life in copy.backups if life not in holders)
             machine.send(misled, m.Locations(((copy.key, location),)))
+        elif copy.term.owner in misled and location.term > copy.term:
+            machine.send((copy.term.owner,), m.Fenced(copy.key, location))
 
     def reactivate(self, copy: Copy, epoch: int) -> None:
         """Nobody has an active copy, and this quarantined one is the best there is."""

@@ -8,7 +8,7 @@ from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
 from sessiond.core.effects import Send
 from sessiond.core.options import CONFIRM_INTERVAL_S, LOCATION_BATCH_S, Options
-from sessiond.core.types import Term
+from sessiond.core.types import Location, Term
 from tests.core.world import KEY, World
 
 QUERY = Options(location="query", reprotect_delay_s=60.0)
@@ -307,3 +307,16 @@ def test_a_member_that_was_asked_to_leave_gets_no_copy_for_its_doubts(world):
     primary.receive(life, offer, world.now)
     world.settle()
     assert m.Put not in map(type, world.processes["node1"].sent)
+
+
+def test_who_backs_up_a_copy_in_doubt_is_told_of_the_end_that_its_holder_hears_of(world):
+    # Found by the simulator: the backup of a copy that had given way took over the session that had ended elsewhere.
+    (backup,) = world.listed()
+    copy = world.machine("node1").copies[KEY]
+    world.machine("node1").quarantine(copy)
+    end = Location(Term(copy.term.epoch + 1, world.machine("node1").life), 1, (), gone=True)
+    stranger = world.machine(world.strangers()[0]).life
+    world.machine("node1").receive(stranger, m.Locations(((KEY, end),)), world.now)
+    world.settle()
+    assert world.machine(backup).directory.is_gone(KEY)
+    assert world.where() == {}

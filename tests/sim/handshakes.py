@@ -165,15 +165,15 @@ class Dial:
         if refusal is not None:
             self._hop(self._dialer, self._refused_by_acceptor, refusal)
         else:
-            end = self._network.join(acceptor, self._identity(), self._dialer, self.address)
+            end = self._network.join(acceptor, self._identity(), self._dialer, self)
             acceptor.opened(end, now)
 
     def _refused_by_acceptor(self, _now: float, refusal: Refusal) -> None:
         self.fail("refusal", refusal.detail, refusal)
 
-    def is_welcome(self, peer: Identity) -> bool:
+    def is_welcome(self) -> bool:
         """The welcome arrived; False if nobody waits for it any more. The dial ends with it."""
-        if self.is_over or self._introduction != peer:
+        if self.is_over:
             return False
         self.abort()
         self._dialer.dials.pop(self.address, None)

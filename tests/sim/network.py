@@ -17,6 +17,7 @@ from tests.sim.book import Book
 from tests.sim.timeline import Timeline
 
 if TYPE_CHECKING:
+    from tests.sim.handshakes import Dial
     from tests.sim.process import Process
 
 DELAY_MIN_S, DELAY_MAX_S = 0.0002, 0.003
@@ -35,11 +36,11 @@ Item = bytes | str
 
 @dataclass(eq=False, slots=True)
 class End:
-    """One process's end of a link. `dialed`: the address it dialed to make the link, if it did."""
+    """One process's end of a link. `dial`: how it came to be, if this process dialed."""
 
     owner: "Process"
     peer: Identity
-    dialed: str | None
+    dial: "Dial | None"
     other: "End | None" = None
     is_open: bool = True
     is_known_to_other: bool = True
@@ -54,7 +55,7 @@ class End:
 
     @property
     def initiated_by_us(self) -> bool:
-        return self.dialed is not None
+        return self.dial is not None
 
 
 class Network:
@@ -81,10 +82,10 @@ class Network:
 
     # --- links --------------------------------------------------------------------------------------
 
-    def join(self, acceptor: "Process", of_dialer: Identity, dialer: "Process", address: str) -> End:
+    def join(self, acceptor: "Process", of_dialer: Identity, dialer: "Process", dial: "Dial") -> End:
         """Make a link; the acceptor's end, which is open. The dialer's opens when its welcome arrives."""
         end = End(acceptor, of_dialer, None)
-        other = End(dialer, acceptor.machine.identity, address)
+        other = End(dialer, acceptor.machine.identity, dial)
         end.other, other.other = other, end
         self._links = [link for link in self._links if link.is_open or (link.other and link.other.is_open)]
         self._links.append(end)

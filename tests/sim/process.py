@@ -227,8 +227,7 @@ class Process:
                     self._tell(f"< {self._told(life)} {self._told(message)}")
                 machine.receive(life, message, now)
             elif item is WELCOME:
-                dial = self.dials.get(end.dialed or "")
-                if dial is not None and dial.is_welcome(end.peer):
+                if end.dial is not None and end.dial.is_welcome():
                     self.opened(end, now)
                 else:
                     self.network.close(end)
@@ -242,7 +241,7 @@ class Process:
             self.network.close(replaced)
         self.book.count("link.opened")
         self._tell(f"has a link to {end.peer.life.name}")
-        self.machine.link_opened(end.peer, end.dialed, now)
+        self.machine.link_opened(end.peer, end.dial.address if end.dial is not None else None, now)
 
     def _close(self, end: End) -> None:
         """This side ends a link: its core hears of that in a later turn."""
