@@ -35,7 +35,7 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
+        "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader", "_service",
         "deadline", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
@@ -44,7 +44,7 @@ class Downstream(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._head_began = False
         self._is_last = False  # the connection closes after the current answer
-        self._is_lingering = False
+        self._is_ending = False  # the last answer was given: what still comes is thrown away
         self._is_reading = True
         self._is_serving = False
         self.is_full = False
@@ -73,7 +73,7 @@ class Downstream(asyncio.Protocol):
         service.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_lingering:
+        if self._is_ending:
             return
         if self._exchange is None and not self.is_full:
             request = self._reader.whole(data)
@@ -121,7 +121,7 @@ class Downstream(asyncio.Protocol):
     def expired(self) -> None:
         if self._exchange is not None:
             self._exchange.expired()
-        elif self._reader.pending_bytes and not self._is_lingering and not self.is_full:
+        elif self._reader.pending_bytes and not self._is_ending and not self.is_full:
             self._service.totals.refused += 1
             self.answer(REQUEST_TIMEOUT, "the request did not arrive in time", close=True)
         else:
@@ -147,9 +147,9 @@ class Downstream(asyncio.Protocol):
             self._service.outbox.write(self.transport, data)
 
     def close(self) -> None:
-        """Close when all that was sent is out."""
-        self._service.outbox.flush()
-        self.transport.close()
+        """Close when all that was sent is out. What comes until then is not looked at."""
+        self._is_ending = True
+        self._service.outbox.close(self.transport)
 
     def answered(self, *, request_is_complete: bool) -> None:
         """The answer was delivered in full."""
@@ -219,7 +219,7 @@ class Downstream(asyncio.Protocol):
             return  # an answer of our own brought us back here: the loop below goes on
         self._is_serving = True
         try:
-            while self._exchange is None and not self._is_lingering and not self.is_full:
+            while self._exchange is None and not self._is_ending and not self.is_full:
                 head = self._reader.head()
                 if head is None:
                     self._await_rest()
@@ -272,7 +272,7 @@ class Downstream(asyncio.Protocol):
         if self.is_half_closed or not self.transport.can_write_eof():
             self.close()
             return
-        self._is_lingering = True
+        self._is_ending = True
         self._service.outbox.flush()
         self.transport.write_eof()
         self.adjust_reading()

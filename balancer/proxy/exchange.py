@@ -266,9 +266,10 @@ class Exchange:
         stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
             client.close_after_answer()
-        elif not request.is_http_1_0:
-            return None if head.is_plain else head.rewritten()
-        return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked)
+            return head.rewritten(b"close", unchunked=True) if unchunked else head.closing
+        if request.is_http_1_0:
+            return head.rewritten(b"keep-alive")
+        return None if head.is_plain else head.rewritten()
 
     def deliver_interim(self, head: ResponseHead) -> None:
         """A 100 or 103, unless the client is too old for it (RFC 9110, 15.2). It is no answer yet."""
