@@ -35,13 +35,14 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader", "_service",
+        "_body_due", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader", "_service",
         "deadline", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
     def __init__(self, service: "ProxyService") -> None:
         self._service = service
         self._exchange: Exchange | None = None
+        self._body_due = 0.0  # when the body so far would be too slow
         self._head_began = False
         self._is_last = False  # the connection closes after the current answer
         self._is_ending = False  # the last answer was given: what still comes is thrown away
@@ -193,6 +194,10 @@ class Downstream(asyncio.Protocol):
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
+            if exchange is not None and not exchange.request_is_complete:
+                # It was not the client that was slow, or will be: its time begins anew.
+                self.wait(self._service.settings.body_idle_timeout_s)
+                self._body_due = max(self._body_due, self.deadline)
 
     def hand_over(self) -> bytes:
         """The connection leaves HTTP; the bytes that came after the request."""
@@ -249,7 +254,8 @@ class Downstream(asyncio.Protocol):
         self._exchange = exchange = Exchange(self._service, self, head)
         exchange.start(self._reader.take(), complete=complete)
         if not complete and self._exchange is exchange:
-            self.wait(self._service.settings.body_idle_timeout_s)
+            self._body_due = self._service.deadlines.now + self._service.settings.body_idle_timeout_s
+            self._await_body(0)
 
     def _pass_body(self, exchange: Exchange) -> None:
         try:
@@ -259,11 +265,21 @@ class Downstream(asyncio.Protocol):
             if exchange.refuse_body():
                 self.answer(refused.status, refused.reason, close=True)
             return
-        complete = self._reader.complete
-        settings = self._service.settings
-        self.wait(settings.response_head_timeout_s if complete else settings.body_idle_timeout_s)
-        exchange.add_body(self._reader.take(), complete=complete)
+        complete, data = self._reader.complete, self._reader.take()
+        if complete:
+            self.wait(self._service.settings.response_head_timeout_s)
+        else:
+            self._await_body(len(data))
+        exchange.add_body(data, complete=complete)
         self.adjust_reading()
+
+    def _await_body(self, received: int) -> None:
+        """More of the body is due soon, and sooner if it was slow so far."""
+        settings = self._service.settings
+        self.wait(settings.body_idle_timeout_s)
+        if settings.body_rate_min:
+            self._body_due += received / settings.body_rate_min
+            self.deadline = min(self.deadline, self._body_due)
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer."""

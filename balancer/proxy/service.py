@@ -55,6 +55,7 @@ class ProxyService:
             head_bytes_max=settings.request_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
+            line_bytes_max=settings.line_bytes_max,
         )
         response_limits = Limits(
             head_bytes_max=settings.response_head_bytes_max,
