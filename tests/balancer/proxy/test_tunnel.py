@@ -150,7 +150,7 @@ async def test_a_silent_tunnel_is_closed() -> None:
 
 async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
     sent = 0
-    total = 64 * 1024 * 1024
+    total = 128 * 1024 * 1024  # Linux grows each of the two receive buffers to 32 MiB
 
     async def script(connection: Connection) -> None:
         nonlocal sent
@@ -167,7 +167,7 @@ async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
             last = sent
             for _ in range(50):
                 await asyncio.sleep(0.002)
-        assert sent < total // 4
+        assert sent < total * 3 // 4
         assert len(await client.everything()) == total
 
 
