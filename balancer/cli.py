@@ -1,6 +1,7 @@
 """The `balancer` command: reads the settings, sets up logs and loop, and balances until it is told to stop."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated
@@ -11,8 +12,16 @@ import balancer
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings, validated
+from balancer.workers.supervisor import Supervisor
 from sessiond.contract import logs
-from sessiond.contract.configuration import FLATTENED, ConfigFile, command_line, invoke, unknown_variables
+from sessiond.contract.configuration import (
+    FLATTENED,
+    ConfigFile,
+    command_line,
+    invoke,
+    reread,
+    unknown_variables,
+)
 from sessiond.contract.process import run_process
 
 PROGRAM = "balancer"
@@ -36,13 +45,39 @@ def run(*, settings: Annotated[Settings, FLATTENED] = DEFAULTS, config: ConfigFi
 
 
 async def serve(settings: Settings, told: asyncio.Event) -> None:
-    """Balance until `told`, then let requests in flight finish."""
-    server = Balancer(settings)
+    """Balance until `told`, then let requests in flight finish. SIGHUP: go on with what is configured then."""
+    server = Balancer(settings) if settings.workers == 1 else Supervisor(settings)
+    loop, wanted = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, wanted.set)
+    reloading: asyncio.Task[None] | None = None
     try:
         await server.start()
+        reloading = asyncio.create_task(reload(server, wanted), name="reloading")
         await told.wait()
     finally:
+        if reloading is not None:
+            reloading.cancel()
         await server.stop()
+
+
+async def reload(server: Balancer | Supervisor, wanted: asyncio.Event) -> None:
+    """Read the configuration anew whenever it is `wanted`. One that cannot work changes nothing."""
+    log = structlog.get_logger("balancer")
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            waiting = await server.reload(reread(app, "settings"))
+        except (ValueError, ConfigurationError) as error:
+            log.error("configuration.refused", reason=str(error), kept="the one before")  # noqa: TRY400 - a person's mistake
+            continue
+        except Exception:
+            log.exception("configuration.failed")
+            continue
+        logs.configure(server.settings.log_format, server.settings.log_level)
+        if waiting:
+            log.warning("configuration.needs_restart", settings=waiting)
+        log.info("configuration.reloaded")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,15 +4,23 @@ Every field is an option of `balancer run` (``--connect-timeout-s``), an environ
 (``BALANCER_CONNECT_TIMEOUT_S``) and a TOML key (``connect_timeout_s``). Units stand last in a name.
 """
 
-from dataclasses import dataclass, fields
+import ssl
+import sys
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, get_type_hints
 
+from balancer import tls
+from balancer.core import node_spec, statuses
+from balancer.core.algorithms import AlgorithmName
+from balancer.core.node_spec import NodeSpec
+from balancer.core.pool import Policy
 from balancer.errors import ConfigurationError
-from sessiond.contract import address
+from sessiond.contract import address, secrets
 from sessiond.contract.address import Address
-from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH, NODE_NAME
+from sessiond.contract.names import COOKIE_NAME, HEALTH_PATH
+from sessiond.contract.session_id import Keyring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +33,52 @@ class Settings:
     admin: str = "127.0.0.1:8090"
     """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
 
+    workers: int = 1
+    """Processes that share the listening port, one for each core that it may use. Limits hold for each of them."""
+
     node: tuple[str, ...] = ()
-    """The nodes, NAME=HOST:PORT each. NAME is the node's own name, the suffix of its session ids."""
+    """The nodes, NAME=HOST:PORT[;weight=N][;zone=ZONE] each. NAME is the node's own name, the suffix of its session ids;
+    `weight` its share of new sessions beside the others' (default 1; 0: none). Quote it in a shell: ; ends commands."""
+
+    discover: tuple[str, ...] = ()
+    """Nodes' API ports, HOST:PORT each: the list of nodes is then the cluster's own, followed live. Several, in case one
+    is down. May stand beside `node`: those always stay."""
+
+    discover_token_file: Path | None = None
+    """File with the nodes' API token (their ``--api-token-file``), which they ask for off loopback."""
+
+    discover_interval_s: float = 1.0
+    """Time between two looks at the cluster's members: a new node gets traffic after this and one health check."""
+
+    discover_forget_s: float = 300.0
+    """A member that nobody has called living for so long, and that is down, disappears. One that left does so at once."""
+
+    algorithm: AlgorithmName = "round-robin"
+    """Who gets new sessions. round-robin: in turn, by weight; weighted: at random, by weight; random: whatever the weight;
+    least-connections: fewest requests for its weight; power-of-two: the less busy of two drawn; load: by reported load."""
+
+    failover: Literal["random", "backup"] = "random"
+    """Where a dead node's sessions go. random: to any live node, by weight. backup: to the one that should hold the copy,
+    which saves the nodes a hop; it needs the cluster's secret (`secret_file`)."""
+
+    secret: str = field(default="", repr=False)
+    """The cluster's secret as text, from the environment (BALANCER_SECRET) or a file. Only ``failover=backup`` needs it."""
+
+    secret_file: Path | None = None
+    """File with the cluster's secrets, the same as the nodes' ``--secret-file``. Only ``failover=backup`` needs it."""
+
+    cluster_name: str = "default"
+    """The nodes' ``--cluster-name``. ``failover=backup`` needs it for a cluster that has no secret."""
+
+    zone: str = ""
+    """Our own zone: new sessions and those of dead nodes go to nodes in it while one is up there, else to all."""
+
+    slow_start_s: float = 10.0
+    """A node that comes back gets a tenth of its share of new sessions at first and all of it after this. 0: all at once."""
+
+    panic_threshold: float = 0.0
+    """Below this share of nodes up (0.5: half), health is not believed and all are tried. 0: never, right for a cluster
+    that goes on with one node; raise it for many nodes of which a few could not carry all."""
 
     cookie_name: str = COOKIE_NAME
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
@@ -37,8 +89,34 @@ class Settings:
     insecure: bool = False
     """Allow an admin port off loopback without a token: for networks in which everybody may drain nodes."""
 
+    tls_certificate_file: Path | None = None
+    """PEM file with the certificate that browsers are shown, and those that lead to its issuer. With it, `listen` speaks
+    TLS (1.2, 1.3) only. Read again on SIGHUP."""
+
+    tls_key_file: Path | None = None
+    """PEM file with the certificate's private key, not encrypted. Not needed if it is in `tls_certificate_file`."""
+
+    tls_handshake_timeout_s: float = 10.0
+    """A client's TLS handshake, and closing it, may take so long. As `request_head_timeout_s`."""
+
+    node_tls: bool = False
+    """Speak TLS to the nodes. Their certificates must be for the host names or addresses that `node` gives."""
+
+    node_tls_ca_file: Path | None = None
+    """PEM file with the issuers of the nodes' certificates. Without it, those that the system trusts."""
+
+    node_tls_certificate_file: Path | None = None
+    """PEM file with the certificate that we show to nodes, if they ask for one."""
+
+    node_tls_key_file: Path | None = None
+    """Its private key. Not needed if it is in `node_tls_certificate_file`."""
+
     trusted_network: tuple[str, ...] = ()
     """Networks (10.0.0.0/8) whose X-Forwarded-* are believed: those of proxies in front of this one, no others."""
+
+    proxy_protocol: bool = False
+    """Every connection begins with a PROXY header (version 1 or 2) of a proxy in a `trusted_network`, as HAProxy's
+    send-proxy and cloud load balancers send it: its client is ours. Connections without one are closed."""
 
     request_head_bytes_max: int = 32_768
     """Largest request line with header fields; beyond it 414 or 431. Cookies make heads large; 8 KiB is rarely enough."""
@@ -89,8 +167,22 @@ class Settings:
     node_idle_connections_max: int = 256
     """Idle connections kept to one node; more are closed when their request is done."""
 
+    node_connections_max: int = 0
+    """Requests and tunnels that one node may have at a time; more wait for it. What it can work at before it gets slower
+    for all; tunnels count for as long as they last. 0: no limit."""
+
+    node_queue_max: int = 100
+    """Requests that wait for one node at its limit; more get 503 with Retry-After. About what the node answers in
+    `node_queue_timeout_s`."""
+
+    node_queue_timeout_s: float = 5.0
+    """A request that has waited so long for a node at its limit gets 503 with Retry-After. As long as users would wait."""
+
     health_path: str = HEALTH_PATH
-    """What a node is asked to see whether it is fit. Any 2xx or 3xx counts, so ``/`` does for other servers."""
+    """What a node is asked to see whether it is fit. ``/`` does for servers that are no nodes of ours."""
+
+    health_status: tuple[str, ...] = ("200-399",)
+    """Statuses of a fit node: 200, or ranges like 200-399. Nodes of ours say 200, and in words when they drain."""
 
     health_interval_s: float = 0.5
     """Time between checks of a node. `rise` of them bring a node back, so this decides how soon."""
@@ -106,7 +198,18 @@ class Settings:
     """Checks in a row that must fail before a node is down. An address that refuses is down at once."""
 
     request_fall: int = 10
-    """Requests in a row that must fail (cut off, timed out, malformed) before a node is down."""
+    """Requests in a row that must fail (cut off, timed out, malformed) before a node is ejected: down, whatever its checks
+    say."""
+
+    eject_s: float = 10.0
+    """An ejected node is kept out so long the first time, twice as long the second, and so on; then checks bring it back.
+    One that nobody can connect to is dead, not ejected, and back as soon as it answers. 0: checks alone decide."""
+
+    eject_max_s: float = 300.0
+    """Longest ejection. A node that kept well for as long starts from the beginning."""
+
+    eject_share_max: float = 0.5
+    """Most of the nodes that are ejected at a time: if more fail, the fault is likelier elsewhere."""
 
     retry_share: float = 0.2
     """Retries per request, in the long run. 0 leaves only the `retry_reserve`."""
@@ -120,8 +223,21 @@ class Settings:
     drain_timeout_s: float = 8.0
     """On SIGTERM, requests in flight get so long. Below the supervisor's kill (Docker: 10)."""
 
+    forwarded: Literal["x-forwarded", "forwarded", "both"] = "x-forwarded"
+    """How nodes are told of their clients: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239), or both. As the
+    application reads it; what it reads and we do not set must come from nobody else."""
+
+    request_id: bool = False
+    """Give every request an id, which the node gets as X-Request-Id. That of a proxy in a `trusted_network` is kept."""
+
+    request_id_in_answer: bool = False
+    """Tell the client the id too, so that it can quote it: X-Request-Id of the answer."""
+
+    trace_context: Literal["pass", "create"] = "pass"
+    """W3C trace context (traceparent, tracestate) is passed on as it came; create: a request without it gets a new trace."""
+
     access_log: bool = False
-    """Log every request, with an id that is passed to the node as X-Request-Id. Costs as much as balancing it."""
+    """Log every request, with its id (as `request_id`) and trace. Costs as much as balancing it."""
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """console for people, json for machines; auto: console on a terminal."""
@@ -130,31 +246,51 @@ class Settings:
     """Least severe log line that is written."""
 
 
+WORKERS_MAX = 256
+"""More than a machine has cores, so that a slip of the finger is found."""
+
 MAY_BE_ZERO = frozenset(
     {
-        "body_rate_min",
-        "retry_share",
-        "retry_reserve",
-        "replay_bytes_max",
-        "drain_timeout_s",
-        "node_idle_connections_max",
+        "body_rate_min", "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
+        "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max",
+        "eject_s", "eject_share_max",
     }
-)
+)  # fmt: skip
+
+AT_MOST_ONE = frozenset({"panic_threshold", "eject_share_max"})
+"""They are shares of something."""
 
 
 def validated(settings: Settings) -> Settings:
     """The same settings, if they make sense. Raises `ConfigurationError`."""
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if get_type_hints(Settings)[field.name] in (int, float):
-            least = "0 or more" if field.name in MAY_BE_ZERO else "more than 0"
-            if value < 0 or (value == 0 and field.name not in MAY_BE_ZERO):
-                raise ConfigurationError(f"{field.name} must be {least}, not {value}")
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if get_type_hints(Settings)[each.name] in (int, float):
+            least = "0 or more" if each.name in MAY_BE_ZERO else "more than 0"
+            if value < 0 or (value == 0 and each.name not in MAY_BE_ZERO):
+                raise ConfigurationError(f"{each.name} must be {least}, not {value}")
+            if each.name in AT_MOST_ONE and value > 1:
+                raise ConfigurationError(f"{each.name} is a share, from 0 to 1, not {value}")
+    _zone(settings)
+    keyring(settings)
+    if settings.workers > WORKERS_MAX:
+        raise ConfigurationError(f"workers must be {WORKERS_MAX} or fewer, not {settings.workers}")
+    expected_statuses(settings)
     listen_address(settings.listen, "listen")
     admin = listen_address(settings.admin, "admin")
     nodes(settings)
+    seeds(settings)
+    discover_token(settings)
+    if settings.proxy_protocol and not trusted_networks(settings):
+        raise ConfigurationError(
+            "proxy_protocol: name the proxies that are believed with trusted_network, as in 10.0.0.0/8"
+        )
+    if settings.request_id_in_answer and not (settings.request_id or settings.access_log):
+        raise ConfigurationError("request_id_in_answer: there is an id only with request_id or access_log")
     trusted_networks(settings)
     admin_token(settings)
+    client_tls(settings)
+    node_tls(settings)
     if not admin.is_loopback and settings.admin_token_file is None and not settings.insecure:
         raise ConfigurationError(
             f"admin {settings.admin} can be reached from other machines, and whoever reaches it may drain nodes: "
@@ -175,6 +311,54 @@ def validated(settings: Settings) -> Settings:
     return settings
 
 
+def _zone(settings: Settings) -> None:
+    if settings.zone:
+        try:
+            node_spec.parse_zone(settings.zone)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+
+def policy(settings: Settings) -> Policy:
+    """The rules for all nodes together."""
+    return Policy(
+        zone=settings.zone,
+        slow_start_s=settings.slow_start_s,
+        panic_threshold=settings.panic_threshold,
+        eject_s=settings.eject_s,
+        eject_max_s=settings.eject_max_s,
+        eject_share_max=settings.eject_share_max,
+        active_max=settings.node_connections_max or sys.maxsize,
+        queued_max=settings.node_queue_max,
+    )
+
+
+def expected_statuses(settings: Settings) -> frozenset[int]:
+    """What a fit node answers to a health check. Raises `ConfigurationError`."""
+    try:
+        found = statuses.parse(settings.health_status)
+    except ValueError as error:
+        raise ConfigurationError(f"health_status: {error}") from None
+    if not found:
+        raise ConfigurationError("health_status: name at least one status, like 200-399")
+    return found
+
+
+def keyring(settings: Settings) -> Keyring:
+    """What turns tokens into keys. Raises `ConfigurationError`."""
+    if settings.secret and settings.secret_file is not None:
+        raise ConfigurationError("both BALANCER_SECRET and secret_file are given; keep one of them")
+    source, text = "BALANCER_SECRET", settings.secret
+    if settings.secret_file is not None:
+        source, text = f"secret_file {settings.secret_file}", _read(settings.secret_file, "secret_file")
+    elif not text:
+        return Keyring((), settings.cluster_name)
+    try:
+        return Keyring(secrets.parse(text, source), settings.cluster_name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
 def listen_address(text: str, option: str) -> Address:
     """Where to listen. Raises `ConfigurationError` naming the option."""
     try:
@@ -183,22 +367,23 @@ def listen_address(text: str, option: str) -> Address:
         raise ConfigurationError(f"{option}: {error}") from None
 
 
-def nodes(settings: Settings) -> dict[str, Address]:
-    """The nodes by name. Raises `ConfigurationError`."""
-    found: dict[str, Address] = {}
+def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
+    """The nodes. Raises `ConfigurationError`."""
+    found: dict[str, NodeSpec] = {}
     for text in settings.node:
-        name, equals, where = text.partition("=")
-        if not equals or NODE_NAME.fullmatch(name) is None:
-            raise ConfigurationError(f"node: {text!r} is not NAME=HOST:PORT, like node1=127.0.0.1:8101")
-        if name in found:
-            raise ConfigurationError(f"node: two nodes are called {name}; a name stands for one address")
         try:
-            found[name] = address.parse(where)
+            spec = node_spec.parse(text)
         except ValueError as error:
-            raise ConfigurationError(f"node {name}: {error}") from None
-    if not found:
-        raise ConfigurationError("node: name at least one node, like --node node1=127.0.0.1:8101")
-    return found
+            raise ConfigurationError(str(error)) from None
+        if spec.name in found:
+            raise ConfigurationError(f"node: two nodes are called {spec.name}; a name stands for one address")
+        found[spec.name] = spec
+    if not found and not settings.discover:
+        raise ConfigurationError(
+            "node: name at least one node, like --node node1=127.0.0.1:8101, or a node's API port with "
+            "--discover 127.0.0.1:9101"
+        )
+    return tuple(found.values())
 
 
 def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -209,15 +394,52 @@ def trusted_networks(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...
         raise ConfigurationError(f"trusted_network: {error}; write it like 10.0.0.0/8") from None
 
 
+def seeds(settings: Settings) -> tuple[Address, ...]:
+    """The API ports that are asked for the cluster's members. Raises `ConfigurationError`."""
+    try:
+        return tuple(address.parse(text) for text in settings.discover)
+    except ValueError as error:
+        raise ConfigurationError(f"discover: {error}") from None
+
+
+def discover_token(settings: Settings) -> str | None:
+    """The token of the nodes' API ports, if there is one. Raises `ConfigurationError`."""
+    return _token(settings.discover_token_file, "discover_token_file")
+
+
 def admin_token(settings: Settings) -> str | None:
     """The token of the admin port, if there is one. Raises `ConfigurationError`."""
-    path = settings.admin_token_file
+    return _token(settings.admin_token_file, "admin_token_file")
+
+
+def _token(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"admin_token_file {path} cannot be read: {error}") from None
+    token = _read(path, option).strip()
     if not token:
-        raise ConfigurationError(f"admin_token_file {path} is empty; write the token into it")
+        raise ConfigurationError(f"{option} {path} is empty; write the token into it")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ConfigurationError(f"{option} {path} must hold one line of ASCII characters without spaces")
     return token
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{option} {path} cannot be read: {error}") from None
+
+
+def client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """The listener's TLS, if it speaks that. Raises `ConfigurationError`."""
+    return tls.for_clients(settings.tls_certificate_file, settings.tls_key_file)
+
+
+def node_tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS towards the nodes, if they speak that. Raises `ConfigurationError`."""
+    return tls.for_nodes(
+        wanted=settings.node_tls,
+        authorities=settings.node_tls_ca_file,
+        certificate=settings.node_tls_certificate_file,
+        key=settings.node_tls_key_file,
+    )

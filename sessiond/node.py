@@ -24,7 +24,7 @@ import structlog
 
 from sessiond.backend import Checkout, Committed, Elsewhere, Whereabouts
 from sessiond.contract.address import Address
-from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState
+from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.core.codec import CodecError, decode, encode
@@ -272,7 +272,7 @@ class Node:
     def health(self) -> HealthView:
         counts = self._machine.copies.counts
         state = self._machine.state if self._is_running else MemberState.JOINING
-        return HealthView(self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], 0.0)
+        return HealthView(self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], Load())
 
     def cluster_view(self) -> ClusterView:
         return self._machine.cluster_view()

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from sessiond.contract import secrets
 from sessiond.contract.address import Address, parse
 from sessiond.contract.names import COOKIE_NAME, NODE_NAME
+from sessiond.contract.secrets import SECRET_CHARS_MIN
 from sessiond.core.codec import FRAME_BYTES_MAX, NAME_BYTES_MAX
 from sessiond.errors import ConfigurationError
-
-SECRET_CHARS_MIN = 16
-"""A shorter secret could be guessed from one captured handshake."""
 
 SESSION_BYTES_CEILING = FRAME_BYTES_MAX // 2
 """A session travels in one frame between nodes, beside names and stamps of its attributes."""
@@ -234,15 +233,10 @@ def cluster_secrets(settings: Settings) -> tuple[bytes, ...]:
             return ()
     else:
         source, text = f"--secret-file {settings.secret_file}", _read(settings.secret_file, "--secret-file")
-    secrets = [line.strip() for line in text.splitlines() if line.strip()]
-    if not secrets:
-        raise ConfigurationError(f"{source} holds no secret; write one secret of random characters a line")
-    if any(len(secret) < SECRET_CHARS_MIN for secret in secrets):
-        raise ConfigurationError(
-            f"{source} holds a secret of fewer than {SECRET_CHARS_MIN} characters; "
-            "make one with: openssl rand -hex 32"
-        )
-    return tuple(secret.encode() for secret in secrets)
+    try:
+        return secrets.parse(text, source)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def api_token(path: Path | None) -> str | None:

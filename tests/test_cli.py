@@ -16,45 +16,19 @@ from typing import Any
 import pytest
 
 import sessiond
+from tests.support.programs import DEADLINE_S, Run, refusal, runner
 
 pytestmark = pytest.mark.process
-
-DEADLINE_S = 60
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs `sessiond` with arguments and more environment, in an empty directory, until it ends."""
-
-    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SESSIOND_")}
-        return subprocess.run(
-            [sys.executable, "-m", "sessiond", *arguments],
-            env={**inherited, **environment},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-
-    return run
+    return runner("sessiond", tmp_path)
 
 
 @pytest.fixture
 def refused(run: Run) -> Callable[..., str]:
-    """Runs what must be refused: exit code 2, one short message, no trace; returns the message."""
-
-    def refuse(*arguments: str, **environment: str) -> str:
-        done = run(*arguments, **environment)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert any(line.startswith("sessiond: ") for line in done.stderr.splitlines()[-2:]), done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    return refuse
+    return refusal("sessiond", run)
 
 
 @pytest.fixture

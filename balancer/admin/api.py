@@ -18,10 +18,7 @@ from aiohttp_sse import sse_response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from balancer.admin import dashboard
-from balancer.admin.metrics import registry_of
-from balancer.admin.view import events_view, node_view, nodes_view
-from balancer.core.pool import NodeState, Pool
-from balancer.proxy.service import ProxyService
+from balancer.admin.source import Source, UnknownNode
 
 EVENT_INTERVAL_S = 1.0
 """Longest time between two events: what changes all the time is sent so often."""
@@ -42,11 +39,9 @@ log = structlog.get_logger("balancer.admin")
 class AdminApi:
     """`changed` is to be called when a node's state changed. `token` None: whoever gets here may do everything."""
 
-    def __init__(self, pool: Pool, service: ProxyService, token: str | None) -> None:
-        self._pool = pool
-        self._service = service
-        self._token = token
-        self._registry = registry_of(pool, service)
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.token: str | None = None
         self._watchers: set[asyncio.Event] = set()
         self._closing = False
 
@@ -74,7 +69,7 @@ class AdminApi:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if self._token is not None and request.path not in OPEN_PATHS and not self._knows_token(request):
+        if self.token is not None and request.path not in OPEN_PATHS and not self._knows_token(request):
             return _problem(
                 401, "unauthorized", "send the admin token as a bearer token or as a password",
                 headers={"WWW-Authenticate": 'Basic realm="balancer"'},
@@ -90,26 +85,23 @@ class AdminApi:
                 return False
         elif scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(credentials.strip().encode(), (self._token or "").encode())
+        return hmac.compare_digest(credentials.strip().encode(), (self.token or "").encode())
 
     async def _nodes(self, _request: web.Request) -> web.Response:
-        return web.json_response(nodes_view(self._pool))
+        return web.json_response({"nodes": self._source.nodes()})
 
     async def _order(self, request: web.Request) -> web.Response:
-        node = self._pool.nodes.get(request.match_info["name"])
-        if node is None:
-            known = ", ".join(self._pool.nodes)
-            return _problem(404, "unknown_node", f"there is no node of that name; the nodes are {known}")
+        name = request.match_info["name"]
         try:
-            state, weight = _order_in(await request.json())
-            if weight is not None:  # first: it may be refused, and then nothing is to change
-                self._pool.set_weight(node, weight)
-            if state is not None:
-                self._pool.set_order(node, state)
+            row = await self._source.order(name, await request.json())
+        except UnknownNode as error:
+            return _problem(404, "unknown_node", str(error))
         except (ValueError, TypeError) as error:
             return _problem(400, "bad_order", str(error))
-        log.info("node.ordered", node=node.name, state=node.state.value, weight=node.weight)
-        return web.json_response(node_view(node))
+        except TimeoutError as error:
+            return _problem(504, "not_confirmed", str(error))
+        log.info("node.ordered", node=name, state=row["state"], weight=row["weight"])
+        return web.json_response(row)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if len(self._watchers) >= EVENT_STREAMS_MAX:
@@ -120,7 +112,7 @@ class AdminApi:
             async with sse_response(request) as stream:
                 while not self._closing:
                     changed.clear()
-                    await stream.send(json.dumps(events_view(self._pool, self._service)))
+                    await stream.send(json.dumps(self._event()))
                     await asyncio.sleep(EVENT_SPACING_S)
                     try:
                         async with asyncio.timeout(EVENT_INTERVAL_S - EVENT_SPACING_S):
@@ -133,38 +125,27 @@ class AdminApi:
             self._watchers.discard(changed)
         return stream
 
+    def _event(self) -> dict[str, Any]:
+        return {"nodes": self._source.nodes(), "totals": self._source.totals()}
+
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            body=generate_latest(self._source.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        if self._service.is_stopping:
-            return _problem(503, "stopping", "the balancer is stopping")
-        if not self._service.is_listening:
-            return _problem(503, "starting", "the balancer does not listen yet")
-        if not self._pool.up:
-            return _problem(503, "no_node_up", "no node is up")
-        return web.json_response({"status": "ready", "nodes_up": len(self._pool.up)})
+        hindrance = self._source.hindrance()
+        if hindrance is not None:
+            return _problem(503, *hindrance)
+        nodes_up = sum(node["state"] == "up" for node in self._source.nodes())
+        return web.json_response({"status": "ready", "nodes_up": nodes_up})
 
     async def _close(self, _app: web.Application) -> None:
         self._closing = True
         self.changed()
-
-
-def _order_in(body: Any) -> tuple[NodeState | None, int | None]:
-    """State and weight of a PUT. Raises ValueError, with a text for whoever sent it."""
-    if not isinstance(body, dict) or not body or not body.keys() <= {"state", "weight"}:
-        raise ValueError('the body must be {"state": …, "weight": …}, with either or both')
-    state, weight = body.get("state"), body.get("weight")
-    if state not in (None, "up", "draining", "maintenance"):
-        raise ValueError(f"state must be up, draining or maintenance, not {state!r}")
-    if weight is not None and (not isinstance(weight, int) or isinstance(weight, bool)):
-        raise ValueError(f"weight must be a whole number, not {weight!r}")
-    return (None if state is None else NodeState(state)), weight
 
 
 def _problem(status: int, error: str, message: str, headers: dict[str, str] | None = None) -> web.Response:

@@ -39,6 +39,17 @@ class _Balancer(Collector):
             ),
         ):
             yield CounterMetricFamily(f"balancer_{name}", text, value=value)
+        if self._service.discovery is not None:
+            yield CounterMetricFamily(
+                "balancer_discovery_failures",
+                "Looks at the cluster's members that no node answered; the last list stays",
+                value=self._service.discovery.rounds_failed,
+            )
+        yield GaugeMetricFamily(
+            "balancer_panic",
+            "1 while so few nodes are up that health is not believed",
+            value=float(self._pool.is_panicking),
+        )
         yield GaugeMetricFamily(
             "balancer_connections", "Client connections open", value=self._service.active_connections
         )
@@ -70,6 +81,26 @@ class _Balancer(Collector):
                 "421 answers of the node that were followed",
                 [node.counters.referrals for node in nodes],
             ),
+            (
+                "ejections",
+                "Times the node was taken out because its requests failed",
+                [node.counters.ejections for node in nodes],
+            ),
+            (
+                "ejections_denied",
+                "Failed requests that would have taken the node out, had not too many been out already",
+                [node.counters.ejections_denied for node in nodes],
+            ),
+            (
+                "queue_overflows",
+                "Requests refused because too many waited for the node",
+                [node.counters.queue_overflows for node in nodes],
+            ),
+            (
+                "queue_timeouts",
+                "Requests refused because they waited too long for the node",
+                [node.counters.queue_timeouts for node in nodes],
+            ),
         ):
             counter = CounterMetricFamily(f"balancer_node_{name}", text, labels=["node"])
             for node, count in zip(nodes, counts, strict=True):
@@ -78,7 +109,13 @@ class _Balancer(Collector):
         connections = self._service.connections
         for name, text, values in (
             ("active", "Requests and tunnels at the node now", [node.active for node in nodes]),
+            ("queued", "Requests that wait for their turn at the node", [node.queued for node in nodes]),
             ("weight", "Share of new sessions", [node.weight for node in nodes]),
+            (
+                "warmth",
+                "Part of its share that the node gets: less than 1 after it came back",
+                [node.warmth for node in nodes],
+            ),
             (
                 "idle_connections",
                 "Idle connections to the node",
@@ -94,3 +131,10 @@ class _Balancer(Collector):
             if node.sessions is not None:
                 sessions.add_metric([node.name], node.sessions)
         yield sessions
+        load = GaugeMetricFamily(
+            "balancer_node_load", "Load the node reported: 0 idle, 1 busy", labels=["node"]
+        )
+        for node in nodes:
+            if node.load is not None:
+                load.add_metric([node.name], node.load.figure)
+        yield load

@@ -1,4 +1,4 @@
-"""The balancer as the admin port shows it: bodies of `/v1/nodes` and `/v1/events`."""
+"""The balancer as the admin port shows it: parts of the bodies of `/v1/nodes` and `/v1/events`."""
 
 from typing import Any
 
@@ -17,23 +17,24 @@ def node_view(node: Node) -> dict[str, Any]:
         "requests": node.counters.requests,
         "failures": node.counters.failures,
         "sessions": node.sessions,
+        "queue": node.queued,
+        "zone": node.zone,
+        "load": node.load.figure if node.load is not None else None,
+        "warmth": round(node.warmth, 3),
     }
 
 
-def nodes_view(pool: Pool) -> dict[str, Any]:
-    return {"nodes": [node_view(node) for node in pool.nodes.values()]}
+def nodes_view(pool: Pool) -> list[dict[str, Any]]:
+    return [node_view(node) for node in pool.nodes.values()]
 
 
-def events_view(pool: Pool, service: ProxyService) -> dict[str, Any]:
-    """The nodes, with what concerns the balancer as a whole."""
+def totals_view(service: ProxyService) -> dict[str, Any]:
+    """What concerns the balancer as a whole."""
     totals = service.totals
     return {
-        **nodes_view(pool),
-        "totals": {
-            "requests": totals.requests,
-            "failures": totals.failures,
-            "retries": totals.retries,
-            "refused": totals.refused,
-            "active_connections": service.active_connections,
-        },
+        "requests": totals.requests,
+        "failures": totals.failures,
+        "retries": totals.retries,
+        "refused": totals.refused,
+        "active_connections": service.active_connections,
     }

@@ -80,7 +80,7 @@ class Forwarding:
         self.peer = peer.encode("ascii")
         self.default_host = default_host.encode("ascii")
         self._scheme = scheme.encode("ascii")
-        self.is_trusted = _is_within(peer, trusted)
+        self.is_trusted = is_within(peer, trusted)
         self._fixed = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.peer, self._scheme)
         self._host = self._lines = b""
 
@@ -107,7 +107,8 @@ class Forwarding:
         return b"%bForwarded: %b\r\n" % (lines, forwarded) if forwarded else lines
 
 
-def _is_within(peer: str, networks: Networks) -> bool:
+def is_within(peer: str, networks: Networks) -> bool:
+    """Whether the address lies in one of the networks."""
     if not networks:
         return False
     try:

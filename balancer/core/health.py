@@ -2,7 +2,8 @@
 
 Three kinds of evidence, each with its own patience. An address that cannot be connected to (refused, name gone,
 no answer in time: a vanished container shows any of them) is down at once. A failed check counts towards `fall`,
-a failed request towards `request_fall`, both in a row. Only checks bring a node back: `rise` in a row.
+a failed request towards `request_fall`, both in a row. Only checks bring a node back: `rise` in a row. A node that was
+ejected for its requests, though it passes its checks, may be held: until it is released they do not bring it back.
 
 A check that was under way when the node went down says nothing about the time after: its result is recognised by
 its number and ignored.
@@ -38,20 +39,22 @@ class Health:
         "_checks_failed",
         "_checks_passed",
         "_epoch",
-        "_patience",
         "fitness",
+        "is_held",
+        "patience",
         "reason",
         "requests_failed",
     )
 
     def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+        self.patience = patience
         self._checks_passed = 0
         self._checks_failed = 0
         self._epoch = 0
         self.fitness = Fitness.DOWN
         self.reason = UNCHECKED
         self.requests_failed = 0
+        self.is_held = False
 
     def check_started(self) -> int:
         """A number to hand back with the result."""
@@ -62,39 +65,53 @@ class Health:
         if number != self._epoch:
             return False
         self._checks_failed = 0
+        if self.is_held:
+            return False
         self._checks_passed += 1
         if draining:
             return self._become(Fitness.DRAINING, "the node says that it is draining")
         if (
             self.fitness is Fitness.DOWN
             and self.reason != UNCHECKED
-            and self._checks_passed < self._patience.rise
+            and self._checks_passed < self.patience.rise
         ):
             return False
         return self._become(Fitness.UP, "")
 
     def check_failed(self, number: int, reason: str, *, deliberate: bool = False) -> bool:
-        """`deliberate`: the node itself answered that it is not ready, so there is nothing to wait for."""
+        """`deliberate`: the node itself answered that it is not ready, so there is nothing to wait for. A node that fails its
+        checks is down for that, and not held any more."""
         if number != self._epoch:
             return False
         self._checks_passed = 0
         self._checks_failed += 1
-        if deliberate or self.reason == UNCHECKED or self._checks_failed >= self._patience.fall:
+        if deliberate or self.reason == UNCHECKED or self._checks_failed >= self.patience.fall:
+            self.is_held = False
             return self._become(Fitness.DOWN, reason)
         return False
 
     def unreachable(self, reason: str) -> bool:
-        """Nobody could connect."""
+        """Nobody could connect. What comes back is another process, so it is not held any more."""
+        self.is_held = False
         return self._become(Fitness.DOWN, reason)
 
-    def request_failed(self, reason: str) -> bool:
-        """A request got no answer, or half of one, or nonsense. Of a node that is down already that is no news."""
+    def request_failed(self) -> bool:
+        """A request got no answer, or half of one, or nonsense. Returns whether that is enough to `eject` the node."""
         self.requests_failed += 1
-        if self.fitness is Fitness.DOWN or self.requests_failed < self._patience.request_fall:
-            return False
-        return self._become(
-            Fitness.DOWN, f"{self.requests_failed} requests in a row failed, the last: {reason}"
+        return self.fitness is not Fitness.DOWN and self.requests_failed >= self.patience.request_fall
+
+    def eject(self, reason: str, hold_s: float) -> bool:
+        """Too many requests failed, the last one for this reason. Held if for more than no time, which others measure."""
+        held = f"; kept out for {hold_s:g} s" if hold_s else ""
+        changed = self._become(
+            Fitness.DOWN, f"{self.requests_failed} requests in a row failed, the last: {reason}{held}"
         )
+        self.is_held = hold_s > 0
+        return changed
+
+    def release(self) -> None:
+        """Held no longer: the next checks decide."""
+        self.is_held = False
 
     def request_answered(self) -> None:
         self.requests_failed = 0
@@ -115,5 +132,7 @@ class Health:
             raise AssertionError("a node that is up needs no reason")
         if self.fitness is not Fitness.UP and not self.reason:
             raise AssertionError("a node that is not up has a reason")
+        if self.is_held and self.fitness is not Fitness.DOWN:
+            raise AssertionError("a node is held out and in")
         if self._checks_passed and self._checks_failed:
             raise AssertionError("checks passed and failed are counts in a row")

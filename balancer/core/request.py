@@ -26,6 +26,7 @@ from balancer.core.headers import (
     connection_tokens,
     without,
 )
+from balancer.core.naming import REQUEST_ID
 from balancer.core.reader import NO_CALLBACKS, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, Limits, MessageReader
 from balancer.core.target import HOST, interpret, is_internal
 
@@ -38,6 +39,8 @@ _VERSIONS = frozenset({b"1.0", b"1.1"})
 
 _CLAIMS_OF_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
 _OURS = (REPLAY, OWNER)
+_REQUEST_ID_FIELD = b"x-request-id"
+_REQUEST_IDS = spellings(_REQUEST_ID_FIELD)
 _CLAIMS = spellings(*_CLAIMS_OF_PROXIES)
 _CLOSE_LINE = b"\r\nConnection: close\r\n"
 _VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
@@ -45,8 +48,8 @@ _VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 _ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
 _STRIPPED = spellings(*_OURS) | (HOP_BY_HOP - {b"connection", b"upgrade"})
 _find_fields = finder(
-    {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"} | HOP_BY_HOP,
-    loose=(*_CLAIMS_OF_PROXIES, *_OURS),
+    {b"host", b"cookie", b"content-length", b"transfer-encoding", b"expect"} | HOP_BY_HOP,
+    loose=(*_CLAIMS_OF_PROXIES, *_OURS, _REQUEST_ID_FIELD),
 )
 
 _TUNNELS_OF_HTTP = frozenset({b"h2c", b"h2"})
@@ -162,8 +165,8 @@ class RequestReader(MessageReader):
             keeps_alive, wants_upgrade = _connection(fields[b"connection"], dropped, is_http_1_0=is_http_1_0)
         if b"expect" in fields:
             _check_expectation(fields[b"expect"], dropped, is_http_1_0=is_http_1_0)
-        if b"x-request-id" in fields and self._forwarding.names_requests:
-            dropped.add(b"x-request-id")
+        if self._forwarding.names_requests:
+            dropped |= self._false_names(fields)
         claims = {name: fields[name] for name in fields.keys() & _CLAIMS}
         dropped |= claims.keys()
         appended = self._forwarding.lines_continuing(host, claims) if claims else self._forwarding.lines(host)
@@ -193,6 +196,13 @@ class RequestReader(MessageReader):
             length,
             is_internal(target.forwarded),
         )
+
+    def _false_names(self, fields: Fields) -> set[bytes]:
+        """The request ids that are not to be believed: all but a good one of a proxy of ours."""
+        found = fields.keys() & _REQUEST_IDS
+        if self._forwarding.is_trusted and REQUEST_ID.fullmatch(fields.get(_REQUEST_ID_FIELD, b"")):
+            found.discard(_REQUEST_ID_FIELD)
+        return found
 
     def _judge(self, head: bytes, method: bytes) -> None:
         """Have llhttp read the head."""

@@ -85,14 +85,21 @@ class ResponseHead:
             self._closing = self.rewritten(b"close")
         return self._closing
 
-    def rewritten(self, connection: bytes = b"", *, unchunked: bool = False) -> bytes:
-        """The head for the client, with a Connection field if given, and without chunks if `unchunked`."""
+    def rewritten(self, connection: bytes = b"", *, unchunked: bool = False, name: bytes = b"") -> bytes:
+        """The head for the client, with a Connection field if given, and without chunks if `unchunked`.
+
+        `name`: a line with the request's id, which takes the place of the node's own.
+        """
         dropped = self.dropped | {b"connection"}
+        if name:
+            dropped |= {b"x-request-id"}
         if unchunked:
             dropped |= {b"transfer-encoding", b"trailer"}
         head = without(self.raw, dropped)
         if self.is_http_1_0:
             head = b"HTTP/1.1" + head[8:]
+        if name:
+            head = b"%b%b\r\n" % (head[:-2], name)
         if self.upgrade:
             connection = b"Upgrade\r\nUpgrade: " + self.upgrade
         return b"%bConnection: %b\r\n\r\n" % (head[:-2], connection) if connection else head

@@ -1,50 +1,82 @@
-"""Where a request goes: its session's node if that is up, else a live one.
+"""Where a request goes: its session's node if that counts as up, else a live one, in our own zone if one is up there.
 
-Draining nodes are chosen only when no node is up: an answer from them is better than none. Nodes that are down
-or in maintenance are never chosen.
+Draining nodes are chosen only when no node is up, since an answer from them is better than none; where there are none
+either, nodes that were not checked yet. Nodes that are known to be down, or in maintenance, are never chosen.
+
+Where nodes may have only so many requests, one with a place free is preferred, in another zone if need be. A session's
+own node is not: who has a session waits for it there.
 """
 
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
-from balancer.core.algorithms import Algorithm, random_node, round_robin
+from balancer.core.algorithms import Algorithm, AlgorithmName, algorithm, weighted
+from balancer.core.likely_backup import LikelyBackup
 from balancer.core.pool import Node, Pool
 
 
 class Router:
-    """`route_of` finds the node that a request asks for (`balancer.core.sticky`)."""
+    """`route_of` finds the node that a request asks for (`balancer.core.sticky`). `likely_backup`: preferred in a failover,
+    in whatever zone it is; without it, any live node."""
 
     def __init__(
         self,
         pool: Pool,
         route_of: Callable[[bytes, bytes], str | None],
         rng: Random,
-        for_new: Algorithm | None = None,
+        for_new: AlgorithmName = "round-robin",
+        likely_backup: LikelyBackup | None = None,
     ) -> None:
         self._pool = pool
         self._route_of = route_of
-        self._for_new = for_new or round_robin()
-        self._failover = random_node(rng)
+        self._for_new = algorithm(for_new, rng)
+        self._failover = weighted(rng)
+        self._likely_backup = likely_backup
 
     def first(self, cookie: bytes, target: bytes) -> Node | None:
         """The node for a request; None when there is none at all."""
         route = self._route_of(cookie, target)
-        up = self._pool.up
         if route is None:
-            candidates = up or self._pool.draining
-            return self._for_new(candidates) if candidates else None
+            return self._choose(self._for_new, ())
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
             return node
-        return self.another(())
+        return self.another((), cookie, target)
 
-    def another(self, tried: Collection[Node]) -> Node | None:
-        """A live node outside `tried`, for failover and retries."""
-        for group in (self._pool.up, self._pool.draining):
-            candidates = [node for node in group if node not in tried]
+    def another(self, tried: Collection[Node], cookie: bytes = b"", target: bytes = b"") -> Node | None:
+        """A live node outside `tried`, for failover and retries of this request."""
+        pool = self._pool
+        if self._likely_backup is not None:
+            candidates = [node for node in pool.usable if node not in tried]
+            backup = self._likely_backup(cookie, target, pool.nodes, candidates)
+            if backup is not None and backup.active + backup.queued < pool.policy.active_max:
+                return backup
+        return self._choose(self._failover, tried)
+
+    def _choose(self, algorithm: Algorithm, tried: Collection[Node]) -> Node | None:
+        pool = self._pool
+        if pool.policy.active_max != sys.maxsize:
+            candidates = self._with_room(tried)
             if candidates:
-                return self._failover(candidates)
+                return algorithm(candidates)
+        for group in (pool.near, pool.usable, pool.last_resort):
+            candidates = [node for node in group if node not in tried] if tried else group
+            if candidates:
+                return algorithm(candidates)
         return None
+
+    def _with_room(self, tried: Collection[Node]) -> Sequence[Node]:
+        """Nodes that have a place free; if none has, those where a request may wait; near ones first in both cases."""
+        policy = self._pool.policy
+        for limit in (policy.active_max, policy.active_max + policy.queued_max):
+            for group in (self._pool.near, self._pool.usable):
+                candidates = [
+                    node for node in group if node.active + node.queued < limit and node not in tried
+                ]
+                if candidates:
+                    return candidates
+        return ()
 
     def owner(self, name: str) -> Node | None:
         """The node that a 421 refers to, if it may be sent requests."""

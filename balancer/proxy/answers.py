@@ -7,7 +7,7 @@ RETRY_AFTER_S = 1
 """What a client is told to wait when no node is up: a node's return takes about that long."""
 
 
-def answer(status: int, detail: str, *, close: bool, without_body: bool = False) -> bytes:
+def answer(status: int, detail: str, *, close: bool, without_body: bool = False, name: bytes = b"") -> bytes:
     """A whole response. `detail` says what to do or what was wrong; it must not quote the request."""
     phrase = HTTPStatus(status).phrase
     body = f"{status} {phrase}: {detail}\n".encode()
@@ -22,5 +22,5 @@ def answer(status: int, detail: str, *, close: bool, without_body: bool = False)
         lines.append(f"Retry-After: {RETRY_AFTER_S}")
     if close:
         lines.append("Connection: close")
-    head = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    head = b"%b\r\n%b\r\n" % ("\r\n".join(lines).encode(), name)
     return head if without_body else head + body

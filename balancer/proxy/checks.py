@@ -3,20 +3,26 @@
 A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
 
 A new connection each time, because that is what has to work for a user's request, and because the name must be
-resolved anew. A node of ours says its state and its sessions; any other server is up if it answers 2xx or 3xx.
+resolved anew. A node of ours says its state, its sessions and its load; any other server is up if its status is an expected one.
 """
 
 import asyncio
 import json
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
 
 from balancer.core.framing import Refused
-from balancer.core.health import Fitness
+from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
-from balancer.settings import Settings
+from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
+
+log = structlog.get_logger("balancer.checks")
 
 ANSWER_BYTES_MAX = 65_536
 """A health answer is read up to this; more is no health answer."""
@@ -24,32 +30,46 @@ ANSWER_BYTES_MAX = 65_536
 UNAVAILABLE = 503
 
 
+class _Watch(NamedTuple):
+    """The checks of one node. `wanted_now` ends the wait for the next one."""
+
+    task: asyncio.Task[None]
+    wanted_now: asyncio.Event
+
+
 class HealthChecker:
-    """One task a node. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
+    """One task a node, for as long as it is in the pool. `check_soon` cuts the waiting short. `on_silence(node)`: it is down and gives no answer."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, on_silence: Callable[[Node], None] = lambda _node: None
+        self,
+        settings: Settings,
+        pool: Pool,
+        on_silence: Callable[[Node], None] = lambda _node: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._pool = pool
         self._on_silence = on_silence
+        self._watches: dict[Node, _Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.configure(settings, tls)
+
+    def configure(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        """Check like this from the next time on."""
+        self._tls = tls
         self._interval_s = settings.health_interval_s
         self._timeout_s = settings.health_timeout_s
         self._path = settings.health_path
+        self._expected = expected_statuses(settings)
         self._limits = Limits(
             head_bytes_max=settings.response_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=ANSWER_BYTES_MAX,
         )
-        self._wanted_now = {name: asyncio.Event() for name in pool.nodes}
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when every node has been asked once, so that the first request finds out who is there."""
-        nodes = list(self._pool.nodes.values())
-        await asyncio.gather(*(self._check(node) for node in nodes))
-        self._tasks = [
-            asyncio.create_task(self._watch(node), name=f"checks of {node.name}") for node in nodes
-        ]
+        await asyncio.gather(*(self._check(node) for node in self._pool.nodes.values()))
+        self._pool.follow(self._nodes_changed)
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -58,10 +78,23 @@ class HealthChecker:
 
     def check_soon(self, node: Node) -> None:
         """Something happened to the node: do not wait for the interval."""
-        self._wanted_now[node.name].set()
+        watch = self._watches.get(node)
+        if watch is not None:
+            watch.wanted_now.set()
 
-    async def _watch(self, node: Node) -> None:
-        wanted_now = self._wanted_now[node.name]
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        for node in gone:
+            self._watches.pop(node).task.cancel()
+        for node in come:
+            wanted_now = asyncio.Event()
+            task = asyncio.create_task(self._watch(node, wanted_now), name=f"checks of {node.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._watches[node] = _Watch(task, wanted_now)
+            if node.reason == UNCHECKED:
+                wanted_now.set()
+
+    async def _watch(self, node: Node, wanted_now: asyncio.Event) -> None:
         while True:
             try:
                 async with asyncio.timeout(self._interval_s):
@@ -88,6 +121,10 @@ class HealthChecker:
             self._pool.check_failed(node, number, error.strerror or str(error))
         except Refused as refused:
             self._pool.check_failed(node, number, f"health answer malformed: {refused.reason}")
+        except Exception as error:
+            # No error that we know of. It must not end the checks of this node for good.
+            log.exception("check.failed", node=node.name)
+            self._pool.check_failed(node, number, f"{type(error).__name__}: {error}")
         else:
             self._judge(node, number, status, body)
 
@@ -98,11 +135,12 @@ class HealthChecker:
             self._pool.check_failed(node, number, why, deliberate=True)
             return
         sessions = view.primaries if view is not None else None
-        if 200 <= status < 400:
+        load = view.load if view is not None else None
+        if status in self._expected:
             draining = view is not None and view.state is MemberState.DRAINING
-            self._pool.check_passed(node, number, sessions=sessions, draining=draining)
+            self._pool.check_passed(node, number, sessions=sessions, draining=draining, load=load)
         elif view is not None and view.state is MemberState.DRAINING:
-            self._pool.check_passed(node, number, sessions=sessions, draining=True)
+            self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
         elif status == UNAVAILABLE:
             why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
             self._pool.check_failed(node, number, why, deliberate=True)
@@ -111,7 +149,7 @@ class HealthChecker:
 
     async def _ask(self, node: Node) -> tuple[int, bytes]:
         """Status and body. Raises OSError, Refused."""
-        reader, writer = await asyncio.open_connection(*node.address)
+        reader, writer = await asyncio.open_connection(*node.address, ssl=self._tls)
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"

@@ -9,22 +9,38 @@ it has not begun to answer once it is known to be silent.
 """
 
 import asyncio
+import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.outbox import Outbox
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from balancer.proxy.exchange import Exchange
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """How connections to nodes are made and kept. `limits`: of the answers; `tls`: None for plain TCP."""
+
+    limits: Limits
+    connect_timeout_s: float
+    idle_timeout_s: float
+    idle_max: int
+    tls: ssl.SSLContext | None
+
+
 class NodeConnections:
-    """`on_suspicion(node)` is called when the node closed a connection that nobody used."""
+    """`options` may be replaced at any time, for connections from then on. `on_suspicion(node)` is called when the node
+    closed a connection that nobody used. `queue`: None without a cap."""
 
     def __init__(
         self,
@@ -32,21 +48,18 @@ class NodeConnections:
         pool: Pool,
         deadlines: Deadlines,
         outbox: Outbox,
-        limits: Limits,
+        options: ConnectionOptions,
         *,
-        connect_timeout_s: float,
-        idle_timeout_s: float,
-        idle_max: int,
         on_suspicion: Callable[[Node], None],
+        queue: NodeQueue | None = None,
     ) -> None:
+        self.options = options
         self.node = node
+        self.queue = queue
+        self.active_max = queue.active_max if queue is not None else sys.maxsize
         self.outbox = outbox
         self._pool = pool
         self._deadlines = deadlines
-        self._limits = limits
-        self._connect_timeout_s = connect_timeout_s
-        self._idle_timeout_s = idle_timeout_s
-        self._idle_max = idle_max
         self._on_suspicion = on_suspicion
         self._idle: deque[Upstream] = deque()
         self._connects: dict[Exchange, asyncio.Task[None]] = {}
@@ -67,10 +80,10 @@ class NodeConnections:
 
     def release(self, upstream: Upstream) -> None:
         """Take a connection (back) that has no exchange."""
-        if len(self._idle) >= self._idle_max:
+        if len(self._idle) >= self.options.idle_max:
             upstream.transport.close()
             return
-        upstream.idle_until = self._deadlines.now + self._idle_timeout_s
+        upstream.idle_until = self._deadlines.now + self.options.idle_timeout_s
         self._idle.append(upstream)
 
     def opened(self, upstream: Upstream) -> None:
@@ -91,15 +104,16 @@ class NodeConnections:
         self._connects[exchange] = asyncio.get_running_loop().create_task(self._connect(exchange))
 
     async def _connect(self, exchange: "Exchange") -> None:
+        options = self.options
         host, port = self.node.address
         try:
             # The name is looked up each time: a container that came back has another address.
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(options.connect_timeout_s):
                 _, upstream = await asyncio.get_running_loop().create_connection(
-                    lambda: Upstream(self, self._limits), host, port
+                    lambda: Upstream(self, options.limits), host, port, ssl=options.tls
                 )
         except TimeoutError:
-            self._failed(exchange, f"no connection within {self._connect_timeout_s} s")
+            self._failed(exchange, f"no connection within {options.connect_timeout_s} s")
         except OSError as error:
             self._failed(exchange, error.strerror or str(error))
         except Exception as error:
@@ -131,6 +145,15 @@ class NodeConnections:
         """The node does not answer anybody: requests whose answer has not begun end as if it had hung up."""
         for upstream in tuple(self._open):
             upstream.give_up(reason)
+
+    def retire(self, reason: str) -> None:
+        """The node was taken out of the list: requests that it has finish there, nothing else happens."""
+        self.options = replace(self.options, idle_max=0)
+        self._deadlines.remove_reaper(self._reap)
+        self.close_idle()
+        self.give_up_connects(reason)
+        if self.queue is not None:
+            self.queue.retire(reason)
 
     def close_idle(self) -> None:
         idle, self._idle = self._idle, deque()

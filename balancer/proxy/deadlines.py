@@ -44,6 +44,9 @@ class Deadlines:
         """Call `reaper(now)` at each sweep: for collections that know their oldest member."""
         self._reapers.append(reaper)
 
+    def remove_reaper(self, reaper: Callable[[float], None]) -> None:
+        self._reapers.remove(reaper)
+
     def start(self) -> None:
         self._timer = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
@@ -59,5 +62,5 @@ class Deadlines:
         self.now, due = self._loop.time(), self.now
         for watched in [watched for watched in self._watched if watched.deadline <= due]:
             watched.expired()
-        for reaper in self._reapers:
+        for reaper in tuple(self._reapers):
             reaper(self.now)

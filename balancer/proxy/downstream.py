@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from balancer.core.framing import Refused
-from balancer.core.headers import Forwarding
 from balancer.core.request import RequestHead, RequestReader
 from balancer.proxy.answers import answer
 from balancer.proxy.exchange import Exchange
@@ -31,16 +30,18 @@ NOT_FOUND, REQUEST_TIMEOUT = 404, 408
 class Downstream(asyncio.Protocol):
     """`deadline` is when `expired` is due, in the time of the service's clock.
 
+    `client`: its address, where the peer is a proxy that told us.
     `is_full`: the client reads too slowly. `is_half_closed`: it has nothing more to say, and may be gone.
     """
 
     __slots__ = (
-        "_body_due", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader", "_service",
-        "deadline", "is_full", "is_half_closed", "transport",
+        "_body_due", "_client", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader",
+        "_service", "deadline", "forwarding", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
-    def __init__(self, service: "ProxyService") -> None:
+    def __init__(self, service: "ProxyService", client: str | None = None) -> None:
         self._service = service
+        self._client = client
         self._exchange: Exchange | None = None
         self._body_due = 0.0  # when the body so far would be too slow
         self._head_began = False
@@ -62,13 +63,11 @@ class Downstream(asyncio.Protocol):
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # a socket's transport is one
         service = self._service
         peer, ours = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        forwarding = Forwarding(
-            peer[0] if peer else "unknown",
+        self.forwarding = service.forwarding(
+            self._client or (peer[0] if peer else "unknown"),
             f"[{ours[0]}]:{ours[1]}" if ":" in ours[0] else f"{ours[0]}:{ours[1]}",
-            service.trusted_networks,
-            names_requests=service.access_log is not None,
         )
-        self._reader = RequestReader(service.request_limits, forwarding)
+        self._reader = RequestReader(service.request_limits, self.forwarding)
         # A client that connects and says nothing gets no longer than one that is slow to say it.
         self.wait(service.settings.request_head_timeout_s)
         service.joined(self)
@@ -93,8 +92,8 @@ class Downstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client closed its side: for good, or only because it has sent all it wanted to."""
         exchange = self._exchange
-        if exchange is None or not exchange.request_is_complete:
-            return False  # the transport closes, `connection_lost` follows
+        if exchange is None or not exchange.request_is_complete or not self.transport.can_write_eof():
+            return False  # the transport closes, `connection_lost` follows; so it does with TLS, always
         self.is_half_closed = True
         self.wait(self._service.settings.half_close_timeout_s)
         return True
@@ -162,13 +161,17 @@ class Downstream(asyncio.Protocol):
         else:
             self._await_request()
 
-    def answer(self, status: int, detail: str, *, close: bool) -> None:
-        """Answer instead of a node."""
+    def answer(self, status: int, detail: str, *, close: bool, name: bytes = b"") -> None:
+        """Answer instead of a node. `name`: a line with the request's id."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             close = close or exchange.head.is_http_1_0 or not self.may_stay(exchange)
         without_body = exchange is not None and exchange.head.method == b"HEAD"
-        self.send(answer(status, detail, close=close or self._service.is_stopping, without_body=without_body))
+        self.send(
+            answer(
+                status, detail, close=close or self._service.is_stopping, without_body=without_body, name=name
+            )
+        )
         if close or self._service.is_stopping:
             self._linger()
         else:
@@ -232,6 +235,8 @@ class Downstream(asyncio.Protocol):
                 self._begin(head)
         except Refused as refused:
             self._service.totals.refused += 1
+            if self._service.notes is not None:
+                self._service.notes.refused(self.forwarding, refused.status, refused.reason)
             self.answer(refused.status, refused.reason, close=True)
         finally:
             self._is_serving = False

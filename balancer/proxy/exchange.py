@@ -19,6 +19,8 @@ from balancer.core.pool import Node
 from balancer.core.request import RequestHead
 from balancer.core.response import ResponseHead
 from balancer.core.retry import REFERRALS_MAX, Failure, Phase, Remedy, may_leave_unavailable, remedy
+from balancer.proxy.notes import Note
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_line", "_log", "_node", "_phase",
-        "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_node", "_note", "_phase",
+        "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -51,6 +53,7 @@ class Exchange:
         self._node: Node | None = None
         self._upstream: Upstream | None = None
         self._attempts = 0
+        self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
         self._destination: Node | None = None  # decided by `wants`
@@ -58,8 +61,12 @@ class Exchange:
         self._replayable = True  # `_held` is all of the body so far
         self._status = 0
         self._has_delivered = False  # the client has got a part of the node's answer
-        self._log = service.access_log
-        self._line = self._log.open() if self._log is not None else None
+        notes = service.notes
+        self._note: Note | None = None
+        if (
+            notes is not None and client.forwarding.names_requests
+        ):  # not so on a connection from before a reload
+            self._note = notes.open(client.forwarding, head)
 
     # The request, from the client.
 
@@ -67,6 +74,8 @@ class Exchange:
         service = self._service
         self._held = body
         self.request_is_complete = complete
+        if self._note is not None:
+            self._note.received = len(body)
         service.totals.requests += 1
         service.budget.deposit()
         node = service.router.first(self.head.cookie, self.head.target)
@@ -79,6 +88,8 @@ class Exchange:
         self.request_is_complete = complete
         if not data:
             return
+        if self._note is not None:
+            self._note.received += len(data)
         if self._replayable:
             if (
                 self._upstream is None
@@ -127,6 +138,8 @@ class Exchange:
         upstream, node, client = self._upstream, self._node, self._client
         if client.is_half_closed:
             client.abort()  # which abandons
+        elif self._queue is not None:
+            self._answer(UNAVAILABLE, "the node has too much to do")
         elif self._phase is Phase.ANSWERING:
             if node is not None and not client.is_full and self.request_is_complete:
                 self._service.pool.request_failed(node, "fell silent within an answer")
@@ -143,20 +156,54 @@ class Exchange:
 
     # The attempt.
 
-    def _attempt(self, node: Node, *, anew: bool = False) -> None:
-        """Send the request to `node`, over a new connection if `anew`."""
-        self._attempts += 1
-        self._node = node
+    def _attempt(self, node: Node, *, anew: bool = False, has_place: bool = False) -> None:
+        """Send the request to `node`, over a new connection if `anew`; wait for a place there unless it has one."""
         self._phase = Phase.UNSENT
         self._client.wait(self._service.settings.response_head_timeout_s)
+        connections = self._service.connections[node.name]
+        if node.active + node.queued >= connections.active_max and not has_place:
+            self._wait_at(connections.queue)
+            return
+        self._attempts += 1
+        self._node = node
         node.active += 1
         node.counters.requests += 1
-        connections = self._service.connections[node.name]
         upstream = None if anew else connections.take()
         if upstream is None:
             connections.connect(self)
         else:
             self._send(upstream)
+
+    def _another(self, *also_tried: Node) -> Node | None:
+        """A node that could answer, and was not tried."""
+        head = self.head
+        return self._service.router.another((*self._tried, *also_tried), head.cookie, head.target)
+
+    def _wait_at(self, queue: NodeQueue | None) -> None:
+        if queue is None or not queue.join(self):
+            self._answer(UNAVAILABLE, "too many requests wait for the node already")
+        else:
+            self._queue = queue
+
+    def admitted(self, node: Node) -> None:
+        """Its turn has come."""
+        self._queue = None
+        self._attempt(node, has_place=True)
+        self.adjust_reading()
+
+    def turned_away(self, node: Node, reason: str) -> None:
+        """The node takes no more requests."""
+        self._queue = None
+        log.debug("attempt.turned_away", node=node.name, reason=reason)
+        following = self._another(node)
+        if following is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(following)
+
+    def waited_in_vain(self) -> None:
+        self._queue = None
+        self._answer(UNAVAILABLE, "the node has too much to do")
 
     def connected(self, upstream: Upstream) -> None:
         self._send(upstream)
@@ -171,8 +218,8 @@ class Exchange:
         self._phase = Phase.SENT
         head, held = self.head, self._held
         replay = REPLAY_LINE if self._may_be_referred else b""
-        name = self._line.header if self._line is not None else b""
-        upstream.begin(self, head.method, b"".join((head.forwarded, name, replay, b"\r\n", held)))
+        note = self._note.lines if self._note is not None else b""
+        upstream.begin(self, head.method, b"".join((head.forwarded, note, replay, b"\r\n", held)))
         if self._client.is_full:
             upstream.pause()
         limit = self._service.settings.replay_bytes_max
@@ -202,13 +249,13 @@ class Exchange:
             following = node
         elif allowed is not Remedy.NONE:
             self._tried = (*self._tried, node)
-            following = service.router.another(self._tried)
+            following = self._another()
         if following is None or not service.budget.withdraw():
             self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
             return
         service.totals.retries += 1
         node.counters.retries += 1
-        self._attempt(following, anew=following is node)
+        self._attempt(following, anew=following is node, has_place=following is node)
 
     # The answer, from the node.
 
@@ -232,44 +279,50 @@ class Exchange:
                 # It has failed us, which the node that refers to it does not know yet. Without our field the next
                 # node serves the session, whoever has it; not this one if another can, for it may be draining.
                 self._referrals = REFERRALS_MAX
-                owner = service.router.another((*self._tried, node)) or node
+                owner = self._another(node) or service.pool.nodes.get(node.name)
             self._destination = owner
             return False
         if head.status == UNAVAILABLE and head.asks_to_wait and head.closes:
             service.on_suspicion(node)
             self._tried = (*self._tried, node)
             may_leave = may_leave_unavailable(self.head.method, self._replayable, self._attempts)
-            other = service.router.another(self._tried) if may_leave else None
+            other = self._another() if may_leave else None
             if other is not None and service.budget.withdraw():
                 service.totals.retries += 1
                 node.counters.retries += 1
                 self._destination = other
                 return False
-        node.counters.latency.observe(monotonic() - self._began)
+        waited_s = monotonic() - self._began
+        node.counters.latency.observe(waited_s)
+        if self._note is not None:
+            self._note.first_byte_s = waited_s
         self._phase = Phase.ANSWERING
         self._held, self._replayable = b"", False
         return True
 
     def go_elsewhere(self) -> None:
-        """Send the request where `wants` decided."""
-        if self._destination is None:
-            raise AssertionError("nobody decided where to go")
+        """Send the request where `wants` decided; there is nobody if the node was the last and was taken out."""
         self._leave_node()
         node, self._destination = self._destination, None
-        self._attempt(node)
+        if node is None:
+            self._answer(UNAVAILABLE, "no node is up")
+        else:
+            self._attempt(node)
 
     def head_for_client(self, head: ResponseHead) -> bytes | None:
         """The head as the client gets it; None: as it is."""
         self._status = head.status
         request, client = self.head, self._client
+        name = self._note.answer_line if self._note is not None else b""
         unchunked = request.is_http_1_0 and b"transfer-encoding" in head.fields
         stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
             client.close_after_answer()
-            return head.rewritten(b"close", unchunked=True) if unchunked else head.closing
-        if request.is_http_1_0:
-            return head.rewritten(b"keep-alive")
-        return None if head.is_plain else head.rewritten()
+            if not unchunked and not name:
+                return head.closing
+        elif not request.is_http_1_0:
+            return None if head.is_plain and not name else head.rewritten(name=name)
+        return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked, name=name)
 
     def deliver_interim(self, head: ResponseHead) -> None:
         """A 100 or 103, unless the client is too old for it (RFC 9110, 15.2). It is no answer yet."""
@@ -278,12 +331,16 @@ class Exchange:
 
     def deliver(self, data: bytes) -> None:
         self._has_delivered = True
+        if self._note is not None:
+            self._note.sent += len(data)
         client = self._client
         client.send(data)
         if not client.is_full:  # else its own time runs
             client.wait(self._service.settings.response_idle_timeout_s)
 
     def deliver_last(self, data: bytes) -> None:
+        if self._note is not None:
+            self._note.sent += len(data)
         self._client.send(data)
         self._finish()
 
@@ -336,7 +393,8 @@ class Exchange:
         else:
             self._service.totals.refused += 1
         self._end()
-        self._client.answer(status, detail, close=not self.request_is_complete)
+        name = self._note.answer_line if self._note is not None else b""
+        self._client.answer(status, detail, close=not self.request_is_complete, name=name)
 
     def _finish(self) -> None:
         """The node had it."""
@@ -345,16 +403,33 @@ class Exchange:
 
     def _end(self) -> None:
         self.is_over = True
-        if self._log is not None and self._line is not None:
-            self._log.write(self._line, self.head, self._node, self._status)
+        if self._note is not None:
+            self._close_note(self._note)
         if self._node is not None:
             self._leave_node()
+        elif self._queue is not None:
+            self._queue.leave(self)
         self._held = b""
+
+    def _close_note(self, note: Note) -> None:
+        notes = self._service.notes
+        if notes is not None:  # a reload may have ended them
+            notes.close(
+                note,
+                self.head,
+                status=self._status,
+                node=self._node.name if self._node is not None else None,
+                attempts=self._attempts,
+                retries=max(0, self._attempts - 1 - self._referrals),
+                duration_s=monotonic() - self._began,
+            )
 
     def _leave_node(self) -> Node:
         node = self._node
         if node is None:
             raise AssertionError("no attempt to leave")
         node.active -= 1
+        if node.queued:
+            self._service.admit_soon(node)
         self._node = self._upstream = None
         return node

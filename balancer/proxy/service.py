@@ -5,19 +5,25 @@ shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after a
 """
 
 import asyncio
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from balancer.core.forwarded import Forwarded
+from balancer.core.headers import Forwarding
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.retry import Budget
 from balancer.core.routing import Router
-from balancer.proxy.access_log import AccessLog
-from balancer.proxy.connections import NodeConnections
+from balancer.proxy.connections import ConnectionOptions, NodeConnections
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.discovery import Discovery
 from balancer.proxy.downstream import Downstream
+from balancer.proxy.notes import Notes
 from balancer.proxy.outbox import Outbox
+from balancer.proxy.queue import NodeQueue
 from balancer.proxy.tunnel import Tunnel
 from balancer.proxy.upstream import Upstream
 from balancer.settings import Settings, trusted_networks
@@ -37,48 +43,57 @@ class ProxyService:
     """Made within the loop that it runs in. `on_suspicion(node)` asks for a check of the node at once."""
 
     def __init__(
-        self, settings: Settings, pool: Pool, router: Router, on_suspicion: Callable[[Node], None]
+        self,
+        settings: Settings,
+        pool: Pool,
+        router: Router,
+        on_suspicion: Callable[[Node], None],
+        node_tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.settings = settings
         self.pool = pool
         self.router = router
         self.on_suspicion = on_suspicion
         self.totals = Totals()
-        self.budget = Budget(settings.retry_share, settings.retry_reserve)
-        self.access_log = AccessLog() if settings.access_log else None
-        self.trusted_networks = trusted_networks(settings)
         self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.discovery: Discovery | None = None  # set by whoever starts it
         self.outbox = Outbox(asyncio.get_running_loop())
         self.is_listening = False  # set by whoever opens the port
         self.is_stopping = False
+        self.connections: dict[str, NodeConnections] = {}
+        self._clients: set[Downstream] = set()
+        self._tunnels: set[Tunnel] = set()
+        self._all_left = asyncio.Event()
+        self.configure(settings, node_tls)
+        pool.tick(self.deadlines.now)
+        self.deadlines.add_reaper(pool.tick)
+        pool.follow(self._nodes_changed)
+
+    def configure(self, settings: Settings, node_tls: ssl.SSLContext | None) -> None:
+        """Serve like this from now on. Open connections keep what they took from the settings before."""
+        self.settings = settings
+        self.budget = Budget(settings.retry_share, settings.retry_reserve)
+        self.notes = Notes.of(settings)
+        self.scheme = "http" if settings.tls_certificate_file is None else "https"
+        self.trusted_networks = trusted_networks(settings)
         self.request_limits = Limits(
             head_bytes_max=settings.request_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
             line_bytes_max=settings.line_bytes_max,
         )
-        response_limits = Limits(
-            head_bytes_max=settings.response_head_bytes_max,
-            header_count_max=settings.header_count_max,
-            body_bytes_max=sys.maxsize,  # an answer is streamed, however long
+        self._connection_options = ConnectionOptions(
+            limits=Limits(
+                head_bytes_max=settings.response_head_bytes_max,
+                header_count_max=settings.header_count_max,
+                body_bytes_max=sys.maxsize,  # an answer is streamed, however long
+            ),
+            connect_timeout_s=settings.connect_timeout_s,
+            idle_timeout_s=settings.node_keepalive_timeout_s,
+            idle_max=settings.node_idle_connections_max,
+            tls=node_tls,
         )
-        self.connections = {
-            node.name: NodeConnections(
-                node,
-                pool,
-                self.deadlines,
-                self.outbox,
-                response_limits,
-                connect_timeout_s=settings.connect_timeout_s,
-                idle_timeout_s=settings.node_keepalive_timeout_s,
-                idle_max=settings.node_idle_connections_max,
-                on_suspicion=on_suspicion,
-            )
-            for node in pool.nodes.values()
-        }
-        self._clients: set[Downstream] = set()
-        self._tunnels: set[Tunnel] = set()
-        self._all_left = asyncio.Event()
+        for connections in self.connections.values():
+            connections.options = self._connection_options
 
     @property
     def active_connections(self) -> int:
@@ -117,6 +132,14 @@ class ProxyService:
 
     # The connections.
 
+    def forwarding(self, client: str, default_host: str) -> Forwarding:
+        """What the requests of a new connection say about where they come from."""
+        kind: Callable[..., Forwarding] = Forwarding
+        if self.settings.forwarded != "x-forwarded":
+            kind = partial(Forwarded, beside=self.settings.forwarded == "both")
+        named = self.notes is not None
+        return kind(client, default_host, self.trusted_networks, self.scheme, names_requests=named)
+
     def joined(self, client: Downstream) -> None:
         self._clients.add(client)
         self.deadlines.watch(client)
@@ -132,8 +155,8 @@ class ProxyService:
         self.outbox.flush()
 
         def close(tunnel: Tunnel) -> None:
-            node.active -= 1
             self._tunnels.discard(tunnel)
+            self._leave_node(node)
 
         tunnel = Tunnel(
             self.deadlines, self.settings.tunnel_idle_timeout_s, client.transport, upstream.transport, close
@@ -143,6 +166,45 @@ class ProxyService:
         tunnel.open(
             client.hand_over(), from_node, client_is_full=client.is_full, node_is_full=upstream.is_full
         )
+
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        leaving = [self.connections.pop(node.name) for node in gone]
+        for node in come:
+            self.connections[node.name] = NodeConnections(
+                node,
+                self.pool,
+                self.deadlines,
+                self.outbox,
+                self._connection_options,
+                on_suspicion=self.on_suspicion,
+                queue=self._queue_for(node),
+            )
+        for connections in leaving:  # last, because who waits there goes to one of the others
+            connections.retire("the node was taken out")
+
+    def _queue_for(self, node: Node) -> NodeQueue | None:
+        settings = self.settings
+        if not settings.node_connections_max:
+            return None
+        return NodeQueue(
+            node,
+            self.deadlines,
+            active_max=settings.node_connections_max,
+            waiting_max=settings.node_queue_max,
+            timeout_s=settings.node_queue_timeout_s,
+        )
+
+    def _leave_node(self, node: Node) -> None:
+        """A tunnel there is over."""
+        node.active -= 1
+        if node.queued:
+            self.admit_soon(node)
+
+    def admit_soon(self, node: Node) -> None:
+        """A node for which requests wait has a place free."""
+        queue = self.connections[node.name].queue
+        if queue is not None:
+            queue.admit_soon()
 
     def _note_if_all_left(self) -> None:
         if self.is_stopping and not self._clients:

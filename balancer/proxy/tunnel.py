@@ -110,7 +110,10 @@ class TunnelEnd(asyncio.Protocol):
         if opposite._has_ended:  # noqa: SLF001 - its own kind
             self._tunnel.close()
             return False
-        if opposite.transport.can_write_eof() and not opposite.transport.is_closing():
+        if not (self.transport.can_write_eof() and opposite.transport.can_write_eof()):
+            self._tunnel.close()  # TLS on either side: an end in one direction is the end
+            return False
+        if not opposite.transport.is_closing():
             opposite.transport.write_eof()
         return True
 

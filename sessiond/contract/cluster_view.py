@@ -3,6 +3,7 @@
 Readers take what they know and ignore the rest, so that a newer node can say more.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
@@ -66,15 +67,53 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in needed} | {name: row[name] for name in optional if name in row}
 
 
+FULL_IN_FLIGHT = 100
+"""So many requests waiting for an answer count as a load of 1."""
+
+FULL_LAG_MS = 100.0
+"""An event loop that comes so late to its timers counts as a load of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a node is. `in_flight`: requests whose answer has not begun. `cpu`: the share of one core that it used.
+
+    Requests in flight show waiting, the loop's lag shows work that holds others up, CPU shows work before it does.
+    """
+
+    in_flight: int = 0
+    loop_lag_ms: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def figure(self) -> float:
+        """All in one number: 0.0 idle, 1.0 and above busy. Thousandths are noise."""
+        return round(self.in_flight / FULL_IN_FLIGHT + self.loop_lag_ms / FULL_LAG_MS + self.cpu, 3)
+
+    @classmethod
+    def from_json(cls, body: Any) -> "Load":
+        """A plain number, from a stand-in for a node of ours, is taken for `cpu`. Raises KeyError, TypeError, ValueError."""
+        if not isinstance(body, Mapping):
+            return cls(cpu=_amount(body))
+        return cls(int(body["in_flight"]), _amount(body["loop_lag_ms"]), _amount(body["cpu"]))
+
+
+def _amount(value: Any) -> float:
+    number = float(value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{value!r} is no amount")
+    return number
+
+
 @dataclass(frozen=True, slots=True)
 class HealthView:
-    """The body of a node's health answer. `load`: 0.0 idle to 1.0 and above, busy."""
+    """The body of a node's health answer."""
 
     node: str
     state: MemberState
     primaries: int
     backups: int
-    load: float
+    load: Load
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -87,5 +126,5 @@ class HealthView:
             MemberState(body["state"]),
             int(body["primaries"]),
             int(body["backups"]),
-            float(body["load"]),
+            Load.from_json(body["load"]),
         )

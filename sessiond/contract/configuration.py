@@ -19,6 +19,7 @@ import sys
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -32,6 +33,8 @@ from sessiond.contract.process import EXIT_AS_ASKED, EXIT_FAILED, EXIT_USAGE
 
 FLATTENED = Parameter(name="*")
 """Marks a command's settings parameter: every field becomes an option."""
+
+_arguments: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=None)
 
 ConfigFile = Annotated[
     Path | None,
@@ -72,6 +75,7 @@ def invoke(app: App, arguments: Sequence[str] | None, refusals: tuple[type[Excep
     Wrong usage, and an exception of `refusals` raised by the command, is one short message and exit code 2.
     """
     program = app.name[0]
+    _arguments.set(arguments)
     try:
         result = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -82,6 +86,19 @@ def invoke(app: App, arguments: Sequence[str] | None, refusals: tuple[type[Excep
     else:
         return result if isinstance(result, int) else EXIT_AS_ASKED
     return EXIT_USAGE
+
+
+def reread(app: App, parameter: str) -> Any:
+    """What the running command's parameter would be if the program were started again now: the file may have changed.
+
+    Raises ValueError with the text that such a start would have ended with.
+    """
+    try:
+        _, bound, _ = app.parse_args(_arguments.get(), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise ValueError(str(error)) from error
+    bound.apply_defaults()
+    return bound.arguments[parameter]
 
 
 def unknown_variables(program: str, settings: type, *others: str) -> list[str]:

@@ -39,7 +39,7 @@ def configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(stream),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # so that the level can change while the program runs
     )
     structlog.contextvars.bind_contextvars(**context)
     # aiohttp and asyncio log through the standard library; they get the same shape.

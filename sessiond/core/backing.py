@@ -40,27 +40,29 @@ class Backing:
             ends_grant = copy.is_granting and term == copy.term and seq > 0
             superseded = copy.role is not Role.BACKUP or (copy.is_granting and term > copy.term)
             if ends_grant:
-                machine.replication.abandon(copy)
+                machine.takeover.grant_ended(copy, Location(term, seq, backups))
             if superseded or copy.last > data.last:
                 # Never lose a superseded copy's news silently: the primary merges it.
                 news = copy.news_over(data.attributes)
                 machine.quarantine(copy)
                 if news and not data.tombstone:  # the end of a session leaves nothing to merge
                     if seq > 0:
-                        machine.merge_location(key, Location(term, seq, backups))
+                        machine.locating.merge(key, Location(term, seq, backups))
                     return m.Offer(key, copy.term, copy.data(machine.now))
         fresh = Copy(key, Role.BACKUP, term, machine.now)
         fresh.seq, fresh.backups = seq, backups
         fresh.load(data, machine.now)
         if copy is not None and copy.leadership is not None:
             machine.replication.abandon(copy)
-        if copy is not None and copy.role is Role.QUARANTINED and seq > 0 and machine.asks_for_locations:
-            machine.takeover.tell_misled(copy, Location(term, seq, backups))
+        if copy is not None and (copy.role is Role.QUARANTINED or term > copy.term):
+            machine.takeover.tell_superseded(copy, Location(term, seq, backups))
         machine.reprotection.orphans.discard(key)
         machine.copies.put(fresh)
+        if machine.asks_for_locations and (seq == 0 or (copy is None and term.epoch > 1)):
+            machine.confirming.soon(key)
         machine.stats.applied += 1
         if seq > 0:
-            machine.merge_location(key, Location(term, seq, backups))
+            machine.locating.merge(key, Location(term, seq, backups))
         return None
 
     def on_patch(self, _life: Life, patch: m.Patch) -> m.Message | None:
@@ -78,7 +80,6 @@ class Backing:
             bytes_before = copy.bytes
             copy.apply(patch.changes, Stamp(term, patch.version), patch.write_id)
             machine.copies.reweigh(bytes_before, copy)
-            copy.seq = max(copy.seq, patch.seq)
             copy.accessed_at = machine.now
             machine.stats.applied += 1
             return None
@@ -99,7 +100,8 @@ class Backing:
             if copy.term > term or copy.role is Role.PRIMARY or granted_but_idle:
                 machine.send((life,), m.Fenced(key, copy.location))
                 return
-            machine.drop_copy(key)
+            if copy.role is not Role.QUARANTINED or copy.term == term:
+                machine.drop_copy(key)  # else it is none of this list, and may hold news of an older term
         machine.send((life,), m.Released(key, term, release.seq))
 
     def on_touch(self, touch: m.Touch) -> None:

@@ -43,6 +43,6 @@ class Checkout:
             return
         self._released = True
         self._leads.in_flight -= 1
-        self._machine.replication.touch(self._current)  # the time-out runs from the end of a long request
+        self._machine.touches.note(self._current)  # the time-out runs from the end of a long request
         if self._leads.handoff is not None and self._leads.in_flight == 0:
             self._machine.operations.request_done(self.key)

@@ -5,11 +5,13 @@ been lost with the link that carried it. With `location="query"` a primary also 
 what it owns: after a partition both may own a session, and no broadcast and no digest would show it.
 
 Both happen for the copies that concern a member when a link to it opens; all backups ask every
-`CONFIRM_INTERVAL_S`. That is many copies and little hurry: rounds go through them in small steps, those in use
+`CONFIRM_INTERVAL_S`. Where nothing is broadcast, a copy asks soon if the message that made it may have been overtaken by
+one that ended its part: it would hear of that from nobody. That is many copies and little hurry: rounds go through them in small steps, those in use
 first, at a bounded rate. What the owner answers is `Replication.on_confirm`'s business.
 """
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
@@ -27,6 +29,9 @@ STEP_CONFIRMS = 250
 
 STEP_COPIES = 5000
 """Most copies looked at in a step, to find those that are in use."""
+
+SOON_S = 1.0
+"""After so long a copy that may have come too late asks: by then what overtook it has settled."""
 
 IN_USE_S = 60.0
 """A copy used within this time comes before the others."""
@@ -58,32 +63,53 @@ class Confirming:
         self._rounds: dict[Life | None, _Round] = {}
         """Member → the round of what concerns it; None: of all backups, whoever owns them."""
 
+        self._soon: dict[Key, float] = {}
+        """Copies that ask out of turn, and when; the first due comes first."""
+
     def begin(self, peer: Life | None) -> None:
         """Go through what concerns this member; a round that is under way starts anew."""
         if len(self._machine.copies):
             self._rounds[peer] = _Round(self._machine.copies.keys())
             self._machine.due(self._step_at)
 
+    def soon(self, key: Key) -> None:
+        """Have this copy ask in a moment."""
+        self._soon.pop(key, None)
+        self._soon[key] = self._machine.now + SOON_S
+        self._machine.due(self._soon[key])
+
     def life_ended(self, life: Life) -> None:
         """Nobody is left to ask or tell."""
         self._rounds.pop(life, None)
 
     def next_deadline(self) -> float:
-        return min(self._step_at, self._everybody_at) if self._rounds else self._everybody_at
+        at = min(self._step_at, self._everybody_at) if self._rounds else self._everybody_at
+        return min(at, max(self._step_at, next(iter(self._soon.values())))) if self._soon else at
 
     def tick(self, now: float) -> None:
         if now >= self._everybody_at:
             self._everybody_at = now + CONFIRM_INTERVAL_S
             self.begin(None)
-        if not self._rounds or now < self._step_at:
+        if not (self._rounds or self._soon) or now < self._step_at:
             return
         self._step_at = now + STEP_S
+        self._ask_soon(now)
+        if not self._rounds:
+            return
         most, copies = STEP_CONFIRMS // len(self._rounds) + 1, STEP_COPIES // len(self._rounds) + 1
         for peer, each in list(self._rounds.items()):
             self._look_at(each, peer, copies)
             self._take_up(each, peer, most)
             if each.is_over:
                 del self._rounds[peer]
+
+    def _ask_soon(self, now: float) -> None:
+        machine = self._machine
+        for key in [key for key, at in islice(self._soon.items(), STEP_CONFIRMS) if at <= now]:
+            del self._soon[key]
+            copy = machine.copies.get(key)
+            if copy is not None and self._asks(copy, None):
+                machine.send((copy.term.owner,), m.Confirm(key, copy.term, copy.seq, copy.last))
 
     def _look_at(self, each: _Round, peer: Life | None, most: int) -> None:
         """Sort the next copies of a round: does it concern this member, and is it in use?"""

@@ -57,7 +57,7 @@ class Expiry:
                 continue
             deadline = self.deadline(copy)
             if deadline <= now and copy.leads.in_flight:
-                self._machine.replication.touch(copy)  # its backups must not take it for idle either
+                self._machine.touches.note(copy)  # its backups must not take it for idle either
                 deadline = max(self.deadline(copy), now + IN_USE_RETRY_S)
             if deadline <= now and not self._machine.lease.is_held():
                 deadline = now + IN_USE_RETRY_S  # it may be in use where the majority is

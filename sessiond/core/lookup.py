@@ -107,7 +107,7 @@ class LookupDesk:
         """Nobody looks for this session any more."""
         if self._lookups.pop(key, None) is not None:
             self._turns.leave(key)
-            self._machine.forget_if_unneeded(key)
+            self._machine.locating.forget_if_unneeded(key)
 
     def _answer(self, key: Key, outcome: object) -> None:
         for request in self._requests.pop(key, ()):
@@ -341,9 +341,9 @@ class LookupDesk:
         machine = self._machine
         key, held = here.key, here.held
         if here.location is not None:
-            machine.merge_location(key, here.location)
+            machine.locating.merge(key, here.location)
         if held is not None and held.role != Role.QUARANTINED and held.seq > 0:
-            machine.merge_location(key, Location(held.term, held.seq, held.backups))
+            machine.locating.merge(key, Location(held.term, held.seq, held.backups))
         lookup = self._lookups.get(key)
         if lookup is not None and lookup.number == here.round and lookup.answers is not None:
             lookup.answers[life] = held

@@ -4,13 +4,13 @@ Four verbs drive it: `receive`, `tick`, `next_deadline`, `take_effects`; links a
 plain methods beside them. Each call carries the clock's reading, does everything that can be done, and
 leaves effects to be carried out *in order*, at once. Randomness comes from the `Random` passed in.
 
-This module owns the dispatch, and what the parts share: copies, directory, ledgers, effects. The rules are
-in the parts: `membership`, `admission`, `operations`, `replication`, `backing`, `takeover`, `lookup`,
-`rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
-`announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
+This module owns the dispatch, and what the parts share: copies, directory, effects. The rules are
+in the parts: `membership`, `admission`, `operations`, `replication`, `lists`, `backing`, `takeover`, `lookup`,
+`links`, `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
+`locating`, `announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -21,7 +21,6 @@ from sessiond.contract.cluster_view import ClusterView, MemberState
 from sessiond.contract.drain_view import DrainView
 from sessiond.core import messages as m
 from sessiond.core import views
-from sessiond.core.acks import AckLedger
 from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
@@ -37,6 +36,9 @@ from sessiond.core.forgetting import Forgetting
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.lease import Lease
+from sessiond.core.links import Links
+from sessiond.core.lists import Lists
+from sessiond.core.locating import Locating
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
@@ -51,7 +53,8 @@ from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
 from sessiond.core.takeover import Takeover
-from sessiond.core.types import Key, Life, Location
+from sessiond.core.touches import Touches
+from sessiond.core.types import Key, Life
 from sessiond.core.upkeep import Upkeep
 
 Changes: TypeAlias = Mapping[str, bytes | None]
@@ -70,25 +73,25 @@ class Machine:
         self.stats = Stats()
         self.copies = CopyStore()
         self.directory = Directory(options.tombstone_ttl_s)
-        self.ledgers: dict[Life, AckLedger] = {}
-        """One for each living link."""
-
         self._effects: list[Effect] = []
         self._deadline = now
-        self._owing: dict[Life, None] = {}
         self._members_changed = False
+        self.links = Links(self)
         self.probing = Probing(self)
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
         self.stall = StallGuard(self)
         self.admission = AdmissionDesk(self)
         self.announcements = Announcements(self)
+        self.locating = Locating(self)
         self.snapshots = Snapshots(self)
         self.repair = Repair(self)
         self.confirming = Confirming(self)
         self.forgetting = Forgetting(self)
         self.candidates = Candidates(self)
+        self.lists = Lists(self)
         self.replication = Replication(self)
+        self.touches = Touches(self)
         self.backing = Backing(self)
         self.aliases = Aliases(self)
         self.takeover = Takeover(self)
@@ -114,18 +117,18 @@ class Machine:
             m.StandingAnswer: lambda _life, _msg: None,  # too late: it goes on, or in another life
             m.SnapshotRequest: self.snapshots.on_request,
             m.Snapshot: self.snapshots.on_snapshot,
-            m.Locations: self._on_locations,
+            m.Locations: self.locating.on_locations,
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
             m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
-            m.Put: lambda life, msg: self._numbered(life, msg, self.backing.on_put),
-            m.Patch: lambda life, msg: self._numbered(life, msg, self.backing.on_patch),
-            m.Ack: self._on_ack,
-            m.Nack: self._on_nack,
+            m.Put: lambda life, msg: self.links.numbered(life, msg, self.backing.on_put),
+            m.Patch: lambda life, msg: self.links.numbered(life, msg, self.backing.on_patch),
+            m.Ack: self.links.on_ack,
+            m.Nack: self.links.on_nack,
             m.Gap: self.replication.on_gap,
             m.Fenced: self.replication.on_fenced,
             m.Release: self.backing.on_release,
-            m.Released: self.replication.on_released,
+            m.Released: self.lists.on_released,
             m.Confirm: self.replication.on_confirm,
             m.Resigned: self.takeover.on_resigned,
             m.Touch: lambda _, msg: self.backing.on_touch(msg),
@@ -199,13 +202,7 @@ class Machine:
 
     def take_effects(self) -> list[Effect]:
         """What is to be done now, in this order. Acks of what was applied since come last."""
-        if self._owing:
-            for life in self._owing:
-                ledger = self.ledgers.get(life)
-                owed = ledger.owed() if ledger is not None else None
-                if owed is not None:
-                    self._effects.append(Send((life,), m.Ack(owed)))
-            self._owing.clear()
+        self.links.pay()
         if self._members_changed:
             self._members_changed = False
             self._effects.append(MembersChanged())
@@ -274,7 +271,7 @@ class Machine:
         copy = self.copies.remove(key)
         if copy is not None and copy.leadership is not None:
             self.replication.abandon(copy)
-        self.forget_if_unneeded(key)
+        self.locating.forget_if_unneeded(key)
 
     def quarantine(self, copy: Copy) -> None:
         """This copy may be out of date: it acts no more until it knows its place."""
@@ -290,53 +287,6 @@ class Machine:
     def asks_for_locations(self) -> bool:
         """Whether nodes ask for sessions that are not theirs, instead of being told of each."""
         return self.options.location == "query"
-
-    def forget_if_unneeded(self, key: Key) -> None:
-        """A node that asks for locations keeps those of its copies and of look-ups under way, and tombstones."""
-        if self.asks_for_locations and not (
-            key in self.copies or key in self.lookup or self.directory.is_gone(key)
-        ):
-            self.directory.forget(key)
-
-    def learn_locations(self, entries: Iterable[tuple[Key, Location]]) -> int:
-        """Take what another node says of any number of sessions; how many were news."""
-        news = 0
-        for key, location in entries:
-            news += self.merge_location(key, location)
-            self.lookup.resolve(key)
-        return news
-
-    def merge_location(self, key: Key, location: Location) -> bool:
-        """Learn where a session lives, with what that means for a copy held here (protocol 3.2 to 3.4).
-
-        Whether it was news.
-        """
-        if not self.directory.merge(key, location, self.now):
-            return False
-        if location.gone:
-            self.takeover.forget(key)
-        copy = self.copies.get(key)
-        if copy is None:
-            self.forget_if_unneeded(key)
-            return True
-        listed = self.life in location.backups
-        if location.gone:
-            if copy.role is Role.PRIMARY:
-                self.announcements.add(key, location, copy.backups)  # they may not have heard either
-            self.drop_copy(key)
-        elif location.term > copy.term:
-            granted_here = location.term.owner == self.life and copy.is_granting
-            if not listed and not granted_here and copy.role is not Role.QUARANTINED:
-                self.quarantine(copy)
-        elif location.term == copy.term and location.seq > copy.seq and copy.role is Role.BACKUP:
-            if listed:
-                copy.backups, copy.seq = location.backups, location.seq
-                if copy.leadership is not None:  # the term it was granting is active
-                    self.takeover.granting.pop(key, None)
-                    self.replication.abandon(copy)
-            elif not copy.is_granting:
-                self.quarantine(copy)
-        return True
 
     # --- links ----------------------------------------------------------------------------------------
 
@@ -360,19 +310,11 @@ class Machine:
             return
         if self.membership.refuses(life):
             return
-        self.ledgers[life] = AckLedger()
+        self.links.opened(life)
         if address is not None:
             self.membership.dialed(address)
         self.membership.link_opened(identity, now)
-        for key in [*self.replication.waiting, *self.replication.repairing, *self.takeover.granting]:
-            copy = self.copies.get(key)
-            follower = (
-                copy.leadership.followers.get(life)
-                if copy is not None and copy.leadership is not None
-                else None
-            )
-            if copy is not None and follower is not None and follower.acked < copy.version:
-                self.replication.send_copy(copy, life)
+        self.links.resend(life)
         self.aliases.tell(life)
         # What was lost with an older link may have been news of a session, or the end of a backup's part.
         self.repair.compare_soon(life)
@@ -384,7 +326,7 @@ class Machine:
             self.membership.reach(life)
             self.stall.hold(lambda: self.link_closed(life, self.now), of_link=True)
             return
-        self.ledgers.pop(life, None)
+        self.links.closed(life)
         self.snapshots.link_closed(life)
         self.membership.link_closed(life, now)
 
@@ -422,7 +364,7 @@ class Machine:
         for key in list(self.replication.waiting):
             copy = self.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
-                self.replication.maintain(copy)
+                self.lists.maintain(copy)
         self.lookup.resolve_all()
 
     def standing_changed(self, life: Life) -> None:
@@ -431,12 +373,12 @@ class Machine:
     def life_ended(self, life: Life, *, left: bool) -> None:
         """A member's life is over: free who waits for it now, queue the rest."""
         self.stats.deaths += not left
-        self.ledgers.pop(life, None)
+        self.links.closed(life)
         self.forwarding.life_ended(life)
-        for key in [*self.replication.waiting, *self.replication.repairing]:
+        for key in [*self.replication.waiting, *self.lists.repairing]:
             copy = self.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
-                self.replication.maintain(copy)
+                self.lists.maintain(copy)
         for key in list(self.takeover.granting):
             copy = self.copies.get(key)
             if copy is not None and copy.is_granting:
@@ -458,8 +400,7 @@ class Machine:
         for copy in self.copies.values():
             if copy.role is not Role.QUARANTINED:
                 self.quarantine(copy)
-        self.ledgers.clear()
-        self._owing.clear()
+        self.links.forget()
         self.emit(NewLife(life))
         self.takeover.life_ended(old)
         self.lease.forget()
@@ -469,39 +410,6 @@ class Machine:
         self.stall.life_began()
 
     # --- messages -------------------------------------------------------------------------------------
-
-    def _numbered(self, life: Life, message: Any, handle: Callable[[Life, Any], m.Message | None]) -> None:
-        """A PUT or PATCH: applied, or refused with a reason that stands before any later ack."""
-        ledger = self.ledgers.get(life)
-        if ledger is None:
-            return
-        frame = ledger.received()
-        refusal = handle(life, message)
-        if refusal is not None:
-            self.send((life,), m.Nack(frame))
-            self.send((life,), refusal)
-        self._owing[life] = None
-
-    def _on_ack(self, life: Life, ack: m.Ack) -> None:
-        ledger = self.ledgers.get(life)
-        if ledger is not None:
-            for applied in ledger.acked(ack.frame):
-                self.replication.on_applied(life, applied)
-
-    def _on_nack(self, life: Life, nack: m.Nack) -> None:
-        ledger = self.ledgers.get(life)
-        if ledger is not None:
-            ledger.refused(nack.frame)
-
-    def _on_locations(self, life: Life, message: m.Locations) -> None:
-        self.learn_locations(message.entries)
-        ended: list[tuple[Key, Location]] = []
-        for key, location in message.entries:
-            known = self.directory.get(key)
-            if known is not None and known.gone and not location.gone:
-                ended.append((key, known))  # the sender was away when the session ended
-        if ended:
-            self.send((life,), m.Locations(tuple(ended)))
 
     def _on_here(self, life: Life, here: m.Here) -> None:
         self.lookup.on_here(life, here)
@@ -585,7 +493,7 @@ class Machine:
         self.now = now
         self.left = True
         self.announcements.flush()
-        self.replication.flush_touches()
+        self.touches.flush()
         self.send(self.membership.linked(), m.Leave(self.life))
 
     # --- views ----------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Operations:
 
     def check_out(self, copy: Copy) -> Checkout:
         machine = self._machine
-        machine.replication.touch(copy)
+        machine.touches.note(copy)
         return Checkout(machine, copy)
 
     def request_done(self, key: Key) -> None:
@@ -133,7 +133,7 @@ class Operations:
         copy = machine.replication.create(key, after)
         self._write(operation, copy, changes)
         if not copy.backups:
-            machine.replication.announce(copy)  # with a list, adding to it has announced it
+            machine.lists.announce(copy)  # with a list, adding to it has announced it
 
     def commit(
         self,

@@ -3,7 +3,7 @@
 Owns when that happens and how fast. Invariants: nothing moves while a session anywhere is known to be
 unprotected, nor before the members have been the same for `rebalance_after_s`, so that a flapping node causes
 no churn; a change of the members ends the run, and the next one starts from what is then. A move adds first and
-releases after (`replication.move`), so it never costs a copy. The primaries stay where their users are.
+releases after (`lists.move`), so it never costs a copy. The primaries stay where their users are.
 
 It is never urgent. So its pace (`pace`) starts low, halves at the least sign of a loop that has other things to do,
 down to next to nothing; and it waits for those who are to take what it has sent already.
@@ -105,7 +105,7 @@ class Rebalancing:
     def _step(self, late_s: float) -> None:
         machine = self._machine
         allowed = self._pace.step(late_s)
-        if any(ledger.under_way > UNDER_WAY_MAX for ledger in machine.ledgers.values()):
+        if machine.links.under_way_max() > UNDER_WAY_MAX:
             return
         for _ in range(min(RANKED_PER_STEP, len(self._keys))):
             if not allowed:
@@ -123,10 +123,10 @@ class Rebalancing:
         copy = machine.copies.get(key)
         if copy is None or copy.role is not Role.PRIMARY or copy.tombstone:
             return False
-        better = machine.replication.misplaced(copy)
+        better = machine.lists.misplaced(copy)
         if not better:
             return False
-        if not machine.replication.move(copy, better):
+        if not machine.lists.move(copy, better):
             self._busy.append(key)
             return False
         self._moved += 1

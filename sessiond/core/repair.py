@@ -137,6 +137,6 @@ class Repair:
             for key, location in entries
             if get(key) is not None or not (location.gone or is_lost(location))
         ]
-        learnt = machine.learn_locations(news)
+        learnt = machine.locating.learn(news)
         machine.stats.locations_repaired += learnt
         return learnt > 0

@@ -82,7 +82,7 @@ class Reprotection:
     @property
     def unprotected(self) -> int:
         """Sessions here with too few backups in step, and those to be taken over. Not 0 before all have been counted."""
-        known = len(self._machine.replication.unprotected) + len(self.orphans)
+        known = len(self._machine.lists.unprotected) + len(self.orphans)
         return max(1, known) if self._sweeps else known
 
     @property
@@ -111,7 +111,7 @@ class Reprotection:
                 if life not in copy.backups:
                     return None
                 if machine.options.copies:
-                    machine.replication.unprotected[copy.key] = None
+                    machine.lists.unprotected[copy.key] = None
                 return short_lists
             if copy.term.owner != life:
                 return None
@@ -133,7 +133,7 @@ class Reprotection:
         """A member can take copies now, or wants to get rid of them."""
         machine = self._machine
         is_draining = machine.membership.is_draining
-        unprotected = machine.replication.unprotected
+        unprotected = machine.lists.unprotected
         if is_draining(life):
             leaving, waiting = {life}, False
         else:
@@ -209,7 +209,7 @@ class Reprotection:
     def _step(self, late_s: float) -> None:
         allowed = self._pace.step(late_s)
         done = 0
-        if all(ledger.under_way <= UNDER_WAY_MAX for ledger in self._machine.ledgers.values()):
+        if self._machine.links.under_way_max() <= UNDER_WAY_MAX:
             done = min(allowed, len(self._queue))
             self._pace.did(done)
             self._mend(done)
@@ -227,7 +227,7 @@ class Reprotection:
             if copy is None:
                 continue
             if copy.role is Role.PRIMARY:
-                machine.replication.maintain(copy)
+                machine.lists.maintain(copy)
             else:
                 machine.lookup.resolve(copy.key)
 

@@ -60,7 +60,7 @@ class Snapshots:
 
     def on_snapshot(self, life: Life, snapshot: m.Snapshot) -> None:
         machine = self._machine
-        machine.learn_locations(snapshot.locations)
+        machine.locating.learn(snapshot.locations)
         for dead in snapshot.dead:
             if dead.name != machine.life.name:
                 machine.membership.bury(dead, "known to the cluster", certain=True)

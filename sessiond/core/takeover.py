@@ -56,7 +56,7 @@ class Takeover:
         machine = self._machine
         key, asker = claim.key, claim.asker
         if claim.location is not None:
-            machine.merge_location(key, claim.location)
+            machine.locating.merge(key, claim.location)
         location = machine.directory.get(key)
         if location is not None and location.gone:
             machine.send((life,), m.Locations(((key, location),)))
@@ -90,7 +90,8 @@ class Takeover:
             self.grant(copy, claim.asker, claim.floor)
         elif claim.installed is None or claim.installed < copy.term:
             arbiter = self.arbiter(copy)
-            if arbiter == machine.life and copy.seq == 0:
+            is_active = copy.seq > 0 or copy.last.term == copy.term  # a list or a write of its owner has come
+            if arbiter == machine.life and not is_active:
                 self._begin_fencing(copy, claim.asker)
             elif arbiter is not None and arbiter != machine.life:
                 machine.send((life,), m.Refer(copy.key, copy.location, empty=False, round=claim.round))
@@ -110,7 +111,7 @@ class Takeover:
         machine = self._machine
         freeze_at = max(machine.now, copy.leads.since + machine.options.tenure_min_s)
         copy.leads.handoff = Handoff(to, freeze_at, freeze_at + machine.options.handoff_wait_s)
-        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.lists.repairing.setdefault(copy.key, machine.now)
         machine.due(freeze_at)
         self.continue_handoff(copy)
 
@@ -196,6 +197,19 @@ class Takeover:
         machine.lookup.resolve(copy.key)
         machine.operations.release_deferred(copy.key)
 
+    def grant_ended(self, copy: Copy, location: Location) -> None:
+        """The term that is being granted, perhaps once more, is active already.
+
+        Who was fenced for it anew may have left its list since, and where nothing is broadcast would not hear of that.
+        """
+        machine = self._machine
+        holders = {location.term.owner, *location.backups}
+        fenced = tuple(life for life in copy.leads.followers if life not in holders)
+        self.granting.pop(copy.key, None)
+        machine.replication.abandon(copy)
+        if machine.asks_for_locations:
+            machine.send(fenced, m.Locations(((copy.key, location),)))
+
     # --- becoming primary -----------------------------------------------------------------------------
 
     def on_grant(self, life: Life, grant: m.Grant) -> None:
@@ -248,17 +262,17 @@ class Takeover:
             leads.pending.append(Pending(None, copy.version, tombstone=True))
         machine.stats.takeovers += 1
         machine.expiry.watch(copy)
-        machine.replication.announce(copy)
-        machine.replication.repairing.setdefault(copy.key, machine.now)
+        machine.lists.announce(copy)
+        machine.lists.repairing.setdefault(copy.key, machine.now)
         machine.lookup.serve(copy)
         if machine.copies.get(copy.key) is copy and copy.role is Role.PRIMARY:
-            machine.replication.maintain(copy)
+            machine.lists.maintain(copy)
         machine.operations.release_deferred(copy.key)
 
     def on_refer(self, life: Life, refer: m.Refer) -> None:
         machine = self._machine
         if refer.location is not None and (refer.location.seq > 0 or refer.location.gone):
-            machine.merge_location(refer.key, refer.location)
+            machine.locating.merge(refer.key, refer.location)
         machine.lookup.referred(life, refer)
 
     def on_resigned(self, life: Life, resigned: m.Resigned) -> None:
@@ -298,13 +312,15 @@ class Takeover:
             return
         if copy.role is not Role.PRIMARY or copy.tombstone or not machine.lease.is_held():
             return
-        leads, replication = copy.leads, machine.replication
+        leads, replication, lists = copy.leads, machine.replication, machine.lists
         if any(pending.offered_by == life for pending in leads.pending):
             return
         if life in leads.followers and offer.term == copy.term:
             # A member of the list that doubts its copy of this very term: what it acked does not count any more.
             leads.followers[life].acked = -1
-            replication.repairing.setdefault(key, machine.now)
+            if leads.followers[life].released_at is not None:
+                return  # asked to leave, it would get a copy after it has left
+            lists.repairing.setdefault(key, machine.now)
             replication.send_copy(copy, life)
             return
         if offer.term >= copy.term:
@@ -313,7 +329,7 @@ class Takeover:
             for other in copy.backups:
                 leads.followers[other] = Follower(added_seq=0, waiting_since=machine.now)
                 replication.send_copy(copy, other)
-            replication.announce(copy)
+            lists.announce(copy)
         if offer.data.tombstone:
             alias = offer.data.alias
             replication.begin_tombstone(
@@ -329,15 +345,23 @@ class Takeover:
             return
         location = machine.directory.get(copy.key)
         if location is not None:
-            self.tell_misled(copy, location)
+            self.tell_superseded(copy, location)
         machine.drop_copy(copy.key)
 
-    def tell_misled(self, copy: Copy, location: Location) -> None:
-        """Who backs up a copy that gives way must not wait for it: where nothing is broadcast nobody else tells them."""
+    def tell_superseded(self, copy: Copy, location: Location) -> None:
+        """This copy's term gives way: who acts in it, and who backs it up, must not go on.
+
+        Where nothing is broadcast nobody else tells them.
+        """
         machine = self._machine
+        if not machine.asks_for_locations:
+            return
         holders = {location.term.owner, *location.backups, machine.life}
-        misled = tuple(life for life in copy.backups if life not in holders)
-        machine.send(misled, m.Locations(((copy.key, location),)))
+        if copy.term.owner not in holders and location.term > copy.term:
+            machine.send((copy.term.owner,), m.Fenced(copy.key, location))
+        if location.seq > 0:
+            misled = tuple(life for life in copy.backups if life not in holders)
+            machine.send(misled, m.Locations(((copy.key, location),)))
 
     def reactivate(self, copy: Copy, epoch: int) -> None:
         """Nobody has an active copy, and this quarantined one is the best there is."""

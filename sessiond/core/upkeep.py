@@ -20,15 +20,14 @@ class Upkeep:
 
     def next_deadline(self) -> float:
         machine = self._machine
-        replication = machine.replication
-        busy = replication.waiting or replication.repairing or machine.takeover.granting
+        busy = machine.replication.waiting or machine.lists.repairing or machine.takeover.granting
         return min(self._next_at, self._next_touch_at) if busy or machine.draining else self._next_touch_at
 
     def tick(self, now: float) -> None:
         machine = self._machine
         if now >= self._next_touch_at:
             self._next_touch_at = now + machine.options.touch_interval_s
-            machine.replication.flush_touches()
+            machine.touches.flush()
         if now < self._next_at:
             return
         self._next_at = now + UPKEEP_INTERVAL_S
@@ -39,7 +38,7 @@ class Upkeep:
     def _nudge(self, now: float) -> None:
         """Look at what should have been answered by now: resend, replace, give up on the dead."""
         machine = self._machine
-        replication = machine.replication
+        replication, lists = machine.replication, machine.lists
         timeout_s = machine.options.ack_timeout_s
         if machine.lease.lost_for_s > machine.options.lease_s:
             replication.give_up_waiting()
@@ -47,12 +46,12 @@ class Upkeep:
         for key in [key for key, since in replication.waiting.items() if now - since > timeout_s]:
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
-                replication.maintain(copy)
-        for key in [key for key, seen in replication.repairing.items() if now - seen >= UPKEEP_INTERVAL_S]:
-            del replication.repairing[key]
+                lists.maintain(copy)
+        for key in [key for key, seen in lists.repairing.items() if now - seen >= UPKEEP_INTERVAL_S]:
+            del lists.repairing[key]
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
-                replication.maintain(copy)
+                lists.maintain(copy)
         for key in list(machine.takeover.granting):
             copy = machine.copies.get(key)
             if copy is not None and copy.is_granting:

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from sessiond.contract.cluster_view import HealthView, MemberState
+from sessiond.contract.cluster_view import HealthView, Load, MemberState
 from sessiond.ports import WebNode
 
 RETRY_AFTER_S = 1
 
 
-def health_view(node: WebNode, load: float) -> HealthView:
+def health_view(node: WebNode, load: Load) -> HealthView:
     return replace(node.health(), load=load)
 
 

@@ -15,12 +15,12 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sessiond.adapters.aiohttp import installed_in, setup
 from sessiond.contract.address import Address
-from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.cluster_view import Load, MemberState
 from sessiond.contract.names import HEALTH_PATH, INTERNAL_PREFIX
 from sessiond.ports import Sample, WebNode
 from sessiond.web.health import health_response, health_view
 from sessiond.web.listener import Listener
-from sessiond.web.load import LoopLag, load
+from sessiond.web.load import Meter
 
 NOTICE_MAX_S = 2.0
 """How long a drain waits at most for the next health checks. The time between the last ones says whether to."""
@@ -38,7 +38,7 @@ class Host:
         self._node = node
         self._sessions = installed_in(app) or setup(app, node)
         self._listener = Listener(app, "--http", node.settings.http)
-        self._lag = LoopLag()
+        self._meter = Meter()
         self._asked_at: deque[float] = deque(maxlen=CHECKS_KEPT)
         self._has_told = False
         self._noticed = asyncio.Event()
@@ -56,14 +56,15 @@ class Host:
         return self._sessions.in_flight
 
     @property
-    def load(self) -> float:
-        """See `sessiond.web.load`."""
-        return load(self.in_flight, self._lag.seconds)
+    def load(self) -> Load:
+        """What the balancer is told."""
+        meter = self._meter
+        return Load(self.in_flight, round(1000 * meter.lag_s, 1), round(meter.cpu, 3))
 
     async def start(self) -> None:
         """Start the application and open the port. Raises ConfigurationError if the port cannot be had."""
         await self._listener.start()
-        self._lag.start()
+        self._meter.start()
 
     async def drain(self, timeout_s: float) -> None:
         """Return when the balancer knows and every answer has begun, after `timeout_s` at the latest.
@@ -79,7 +80,7 @@ class Host:
 
     async def stop(self) -> None:
         """Close the port, and streams that are still open; nothing to do if it never started."""
-        self._lag.stop()
+        self._meter.stop()
         await self._listener.stop()
 
     def samples(self) -> Iterator[Sample]:
@@ -94,7 +95,7 @@ class Host:
         yield Sample(
             "sessiond_http_in_flight", "gauge", "Requests whose answer has not begun.", self.in_flight, {}
         )
-        yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load, {})
+        yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load.figure, {})
 
     @property
     def is_noticed(self) -> bool:

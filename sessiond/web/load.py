@@ -1,47 +1,41 @@
-"""How busy a node is, as one number for the balancer: 0.0 idle, 1.0 and above busy.
+"""How busy this process is: how late its event loop comes, and how much of a core it uses.
 
-    load = requests in flight / FULL_IN_FLIGHT + lag of the event loop / FULL_LAG_S
-
-Requests in flight show waiting, the loop's lag shows work. Both are cheap: one timer, no work per request.
+Cheap: one timer, no work per request. What the figures are worth together: `sessiond.contract.cluster_view.Load`.
 """
 
 import asyncio
-
-FULL_IN_FLIGHT = 100
-"""So many requests waiting for an answer count as a load of 1."""
-
-FULL_LAG_S = 0.1
-"""A loop that comes so late to its timers counts as a load of 1."""
+import time
 
 SAMPLE_INTERVAL_S = 0.25
 SMOOTHING = 0.3
 """Weight of the newest sample: a change shows within a second, one slow callback does not."""
 
 
-class LoopLag:
-    """How late the event loop is with its timers, in seconds, smoothed."""
+class Meter:
+    """`lag_s`: how late the event loop is with its timers. `cpu`: seconds of processor time a second. Both smoothed."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.lag_s = 0.0
+        self.cpu = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(SAMPLE_INTERVAL_S, self._fire, loop, loop.time() + SAMPLE_INTERVAL_S)
+        self._arm(asyncio.get_running_loop())
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _fire(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.observe(loop.time() - due)
-        self.start()
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_later(SAMPLE_INTERVAL_S, self._fire, loop, loop.time(), time.process_time())
 
-    def observe(self, late_s: float) -> None:
-        self.seconds += SMOOTHING * (max(0.0, late_s) - self.seconds)
+    def _fire(self, loop: asyncio.AbstractEventLoop, began: float, cpu_began: float) -> None:
+        self.observe(loop.time() - began, time.process_time() - cpu_began)
+        self._arm(loop)
 
-
-def load(in_flight: int, lag_s: float) -> float:
-    """The load figure; thousandths are noise."""
-    return round(in_flight / FULL_IN_FLIGHT + lag_s / FULL_LAG_S, 3)
+    def observe(self, passed_s: float, cpu_s: float) -> None:
+        """One sample: the timer fired after `passed_s`, in which the process used `cpu_s`."""
+        late_s = max(0.0, passed_s - SAMPLE_INTERVAL_S)
+        self.lag_s += SMOOTHING * (late_s - self.lag_s)
+        self.cpu += SMOOTHING * (cpu_s / passed_s - self.cpu)

@@ -11,6 +11,7 @@ from balancer.core.health import Patience
 from balancer.core.pool import Node, NodeState, Pool
 from balancer.proxy.checks import HealthChecker
 from balancer.settings import Settings
+from sessiond.contract.address import Address
 from tests.balancer.proxy.stage import Connection, ScriptedNode, until
 
 
@@ -90,6 +91,29 @@ async def test_the_path_is_a_setting() -> None:
     assert server.requests[0].line == b"GET /ping?deep=1 HTTP/1.1"
 
 
+@pytest.mark.parametrize(
+    ("status", "state"), [(204, NodeState.UP), (401, NodeState.UP), (200, NodeState.DOWN)]
+)
+async def test_the_expected_statuses_are_a_setting(status: int, state: NodeState) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(status))
+
+    node, _ = await checked(script, health_status=("204-205", "401"))
+    assert node.state is state
+
+
+async def test_the_reported_load_is_known() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        load = {"in_flight": 50, "loop_lag_ms": 10.0, "cpu": 0.4}
+        await connection.say(answer(200, json.dumps({**json.loads(view("alive")), "load": load}).encode()))
+
+    node, _ = await checked(script)
+    assert node.load is not None
+    assert node.load.figure == 1.0
+
+
 async def test_a_node_that_does_not_answer_in_time_is_down() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
@@ -159,3 +183,22 @@ async def test_a_killed_node_goes_and_comes_back_by_itself_and_at_once_on_suspic
     finally:
         await slow.stop()
         await asyncio.sleep(0)
+
+
+async def test_a_fault_of_our_own_is_a_failed_check_and_not_the_end_of_them() -> None:
+    node = Node("node1", Address("127.0.0.1", 9), Patience(rise=1, fall=1, request_fall=5))
+    checker = HealthChecker(Settings(health_interval_s=0.01), Pool([node]))
+    asked = 0
+
+    async def broken(_node: Node) -> tuple[int, bytes]:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("a fault")
+
+    checker._ask = broken  # type: ignore[method-assign]  # the only way to break it
+    await checker.start()
+    try:
+        await until(lambda: asked > 2)
+        assert node.reason == "RuntimeError: a fault"
+    finally:
+        await checker.stop()

@@ -1,6 +1,5 @@
 """The `balancer` command as people run it: real processes, their exit codes and what they say."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,49 +13,21 @@ from pathlib import Path
 import pytest
 
 import sessiond
+from tests.support.programs import DEADLINE_S, Run, environment, refusal, runner
 
 pytestmark = pytest.mark.process
 
-DEADLINE_S = 60
 NODE = ("--node", "node1=127.0.0.1:8101")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("BALANCER_")}, **more}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs `balancer` with arguments and more environment, in an empty directory, until it ends."""
-
-    def run(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "balancer", *arguments],
-            env=environment(**more),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-
-    return run
+    return runner("balancer", tmp_path)
 
 
 @pytest.fixture
 def refused(run: Run) -> Callable[..., str]:
-    """Runs what must be refused: exit code 2, one short message, no trace; returns the message."""
-
-    def refuse(*arguments: str, **more: str) -> str:
-        done = run(*arguments, **more)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert "balancer: " in done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr
-
-    return refuse
+    return refusal("balancer", run)
 
 
 @pytest.fixture
@@ -143,7 +114,9 @@ def test_sigterm_ends_it_as_asked_and_an_unknown_variable_only_warns(tmp_path: P
     ]
     log = tmp_path / "log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, env=environment(BALANCER_LISTN="x"), cwd=tmp_path, stderr=stderr)
+        process = subprocess.Popen(
+            command, env=environment("balancer", BALANCER_LISTN="x"), cwd=tmp_path, stderr=stderr
+        )
     try:
         deadline = time.monotonic() + DEADLINE_S
         while not answers(f"http://127.0.0.1:{admin}/healthz"):

@@ -10,45 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from balancer.core.health import Patience
+from balancer.core.node_spec import NodeSpec
+from balancer.core.pool import NodeState
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
-from balancer.settings import Settings
+from sessiond.contract.cluster_view import MemberState
+from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
-
-
-async def serve(connection: Connection) -> None:
-    while request := await connection.request():
-        name = connection.node_name.encode()
-        if request.line.split(b" ")[1] == b"/_sessiond/health":
-            body = json.dumps(
-                {"node": connection.node_name, "state": "alive", "primaries": 4, "backups": 1, "load": 0.0}
-            ).encode()
-        else:
-            body = name
-        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-
-
-@pytest.fixture
-async def nodes() -> AsyncIterator[list[ScriptedNode]]:
-    nodes = [ScriptedNode(f"node{i}", serve) for i in (1, 2)]
-    for node in nodes:
-        await node.start()
-    yield nodes
-    for node in nodes:
-        await node.stop()
-
-
-def settings_for(nodes: list[ScriptedNode], **more: Any) -> Settings:
-    fields = {
-        "listen": "127.0.0.1:0",
-        "admin": "127.0.0.1:0",
-        "node": tuple(f"{node.name}={node.address}" for node in nodes),
-        "health_interval_s": 0.05,
-        "health_timeout_s": 10.0,
-        "connect_timeout_s": 10.0,
-        "drain_timeout_s": 5.0,
-    }
-    return Settings(**{**fields, **more})
+from tests.balancer.running import serve, settings_for, text
 
 
 @pytest.fixture
@@ -57,18 +27,6 @@ async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
     await balancer.start()
     yield balancer
     await balancer.stop()
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        yield session
-
-
-async def text(web: aiohttp.ClientSession, url: str, **options: Any) -> str:
-    async with web.get(url, **options) as answer:
-        assert answer.status == 200
-        return await answer.text()
 
 
 async def test_users_go_to_their_node_and_to_another_when_it_is_killed(
@@ -104,6 +62,10 @@ async def test_nodes_are_shown_and_take_orders(
         "requests": 0,
         "failures": 0,
         "sessions": 4,
+        "queue": 0,
+        "zone": "",
+        "load": 0.0,
+        "warmth": 1.0,
     }
     async with web.put(f"{admin}/node1", json={"state": "maintenance", "weight": 3}) as answer:
         body = await answer.json()
@@ -292,33 +254,76 @@ async def test_stop_lets_requests_in_flight_finish_and_takes_no_more(nodes: list
     await stopping
 
 
-async def test_requests_are_logged_with_the_id_that_the_node_gets(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+async def test_the_list_of_nodes_can_change_while_it_serves(
+    nodes: list[ScriptedNode], balancer: Balancer, web: aiohttp.ClientSession
 ) -> None:
-    lines: list[dict[str, Any]] = []
-
-    class Recorder:
-        def info(self, event: str, **fields: Any) -> None:
-            lines.append({"event": event, **fields})
-
-    monkeypatch.setattr("balancer.proxy.access_log.log", Recorder())
-    balancer = Balancer(settings_for(nodes[:1], access_log=True))
-    await balancer.start()
+    url, admin = f"http://{balancer.listen_address}/", f"http://{balancer.admin_address}"
+    third = ScriptedNode("node3", serve)
+    await third.start()
     try:
-        await text(
-            web,
-            f"http://{balancer.listen_address}/a;SESSIONID={TOKEN}.node1?b=secret",
-            headers={"X-Request-Id": "forged"},
-        )
+        specs = [NodeSpec(node.name, node.address) for node in (nodes[1], third)]
+        balancer.pool.set_nodes(specs, Patience(rise=1, fall=3, request_fall=10))
+        await until(lambda: balancer.pool.nodes["node3"].is_up)  # it was checked at once
+        rows = json.loads(await text(web, admin + "/v1/nodes"))["nodes"]
+        assert [row["name"] for row in rows] == ["node2", "node3"]
+        assert {await text(web, url) for _ in range(4)} == {"node2", "node3"}
+        metrics = await text(web, admin + "/metrics")
+        assert 'balancer_node_active{node="node3"}' in metrics
+        assert "node1" not in metrics
+        checks = len(nodes[0].requests)
+        await until(lambda: len(third.requests) > 8)
+        assert len(nodes[0].requests) <= checks + 1  # one may have been under way
+    finally:
+        await third.stop()
+
+
+async def test_the_cluster_can_name_the_nodes(nodes: list[ScriptedNode], web: aiohttp.ClientSession) -> None:
+    api = FakeApi("node1", addresses={node.name: str(node.address) for node in nodes})
+    api.members = {node.name: MemberState.ALIVE for node in nodes}
+    await api.start()
+    balancer = Balancer(settings_for([], discover=(api.address,), discover_interval_s=0.02))
+    try:
+        await balancer.start()
+        url = f"http://{balancer.listen_address}/"
+        assert {await text(web, url) for _ in range(4)} == {
+            "node1",
+            "node2",
+        }  # known before the first request
+        await nodes[1].stop()
+        api.members["node2"] = MemberState.LEFT
+        await until(lambda: list(balancer.pool.nodes) == ["node1"])
+        assert {await text(web, url) for _ in range(4)} == {"node1"}
+        metrics = await text(web, f"http://{balancer.admin_address}/metrics")
+        assert "balancer_discovery_failures_total 0.0" in metrics
     finally:
         await balancer.stop()
-    (line,) = lines
-    request = next(request for request in nodes[0].requests if b"/a" in request.line)
-    assert request.fields[b"x-request-id"].decode() == line["request"]
-    assert (line["event"], line["node"], line["status"], line["path"]) == (
-        "request.served",
-        "node1",
-        200,
-        "/a",
-    )
-    assert line["duration_ms"] >= 0
+        await api.stop()
+
+
+async def test_who_waits_for_a_node_that_is_ordered_away_goes_to_another(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def slow(connection: Connection) -> None:
+        while request := await connection.request():
+            if request.line.split(b" ")[1] != b"/_sessiond/health":
+                await may_answer.wait()
+            await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnode1")
+
+    nodes[0].script = slow
+    balancer = Balancer(settings_for(nodes, node_connections_max=1))
+    await balancer.start()
+    try:
+        url = f"http://{balancer.listen_address}/"
+        cookies = {"Cookie": f"SESSIONID={TOKEN}.node1"}
+        first = asyncio.create_task(text(web, url, headers=cookies))
+        await until(lambda: balancer.pool.nodes["node1"].active)
+        second = asyncio.create_task(text(web, url, headers=cookies))
+        await until(lambda: balancer.pool.nodes["node1"].queued)
+        balancer.pool.set_order(balancer.pool.nodes["node1"], NodeState.MAINTENANCE)
+        assert await second == "node2"
+        may_answer.set()
+        assert await first == "node1"
+    finally:
+        await balancer.stop()

@@ -4,12 +4,20 @@ import json
 
 import pytest
 
-from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState, MemberView
+from sessiond.contract.cluster_view import (
+    FULL_IN_FLIGHT,
+    FULL_LAG_MS,
+    ClusterView,
+    HealthView,
+    Load,
+    MemberState,
+    MemberView,
+)
 
 ALIVE = MemberView("node1", 17, MemberState.ALIVE, "h:1", "h:2", "h:3", "a", 5, 6, 0)
 DEAD = MemberView("node2", 3, MemberState.DEAD, "", "h:2", "", "", None, None, None)
 VIEW = ClusterView("shop", "node1", "any", (ALIVE, DEAD))
-HEALTH = HealthView("node1", MemberState.DRAINING, 1, 2, 0.25)
+HEALTH = HealthView("node1", MemberState.DRAINING, 1, 2, Load(3, 1.5, 0.25))
 
 
 def test_a_view_survives_the_way_over_http() -> None:
@@ -38,7 +46,8 @@ def test_a_view_has_the_names_that_others_rely_on() -> None:
 
 def test_health_survives_the_way_over_http_under_the_names_that_balancers_rely_on() -> None:
     body = json.loads(json.dumps(HEALTH.to_json()))
-    assert body == {"node": "node1", "state": "draining", "primaries": 1, "backups": 2, "load": 0.25}
+    load = {"in_flight": 3, "loop_lag_ms": 1.5, "cpu": 0.25}
+    assert body == {"node": "node1", "state": "draining", "primaries": 1, "backups": 2, "load": load}
     assert HealthView.from_json(body) == HEALTH
 
 
@@ -66,7 +75,10 @@ def test_a_body_that_is_no_view_is_one_of_the_errors_that_readers_expect(body: d
         ClusterView.from_json(body)
 
 
-@pytest.mark.parametrize("change", [{"state": "well"}, {"primaries": "many"}, {"load": None}])
+@pytest.mark.parametrize(
+    "change",
+    [{"state": "well"}, {"primaries": "many"}, {"load": None}, {"load": {}}, {"load": -1}, {"load": "nan"}],
+)
 def test_a_body_that_is_no_health_is_one_of_the_errors_that_readers_expect(change: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         HealthView.from_json({**HEALTH.to_json(), **change})
@@ -84,3 +96,18 @@ def test_a_row_without_the_estimate_is_of_an_older_node() -> None:
     for row in body["members"]:
         del row["reprotect_seconds"]
     assert {member.reprotect_seconds for member in ClusterView.from_json(body).members} == {None}
+
+
+def test_waiting_requests_a_late_loop_and_processor_time_add_up_to_a_load() -> None:
+    assert Load().figure == 0.0
+    assert (
+        Load(in_flight=FULL_IN_FLIGHT).figure
+        == Load(loop_lag_ms=FULL_LAG_MS).figure
+        == Load(cpu=1.0).figure
+        == 1.0
+    )
+    assert Load(FULL_IN_FLIGHT, 2 * FULL_LAG_MS, 0.5).figure == 3.5
+
+
+def test_a_plain_number_is_a_load_too() -> None:
+    assert HealthView.from_json({**HEALTH.to_json(), "load": 0.5}).load == Load(cpu=0.5)

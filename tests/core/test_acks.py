@@ -85,9 +85,7 @@ def test_whatever_is_refused_the_sender_takes_exactly_the_applied_frames_for_app
 
 
 def test_a_backup_refuses_before_it_acks_in_the_same_turn():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     backup = world.machine("node2")
     peer = world.machine("node1").life
     backup.receive(peer, m.Patch(KEY, Term(1, peer), 1, None, 4, 5, {"a": b"1"}, None), world.now)
@@ -97,31 +95,27 @@ def test_a_backup_refuses_before_it_acks_in_the_same_turn():
 
 def test_a_link_that_takes_the_place_of_another_begins_a_new_account():
     # Nobody has told that the older one ended.
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1", n=b"1")
     world.hold(m.Ack)
     world.ask("node1", "commit", KEY, {"n": b"2"}, None)
     machine, peer = world.machine("node1"), world.machine("node2")
-    before = machine.ledgers[peer.life]
+    before = machine.links.ledgers[peer.life]
     machine.link_opened(peer.identity, None, world.now)
-    assert machine.ledgers[peer.life] is not before
-    assert machine.ledgers[peer.life].under_way == 1  # the write goes again
+    assert machine.links.ledgers[peer.life] is not before
+    assert machine.links.ledgers[peer.life].under_way == 1  # the write goes again
 
 
 def test_frames_of_an_earlier_link_are_never_acked_on_the_next_one():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1", n=b"1")
     world.hold(m.Ack)
     operation = world.ask("node1", "commit", KEY, {"n": b"2"}, None)
     life = world.machine("node2").life
-    assert world.machine("node1").ledgers[life].under_way == 1
+    assert world.machine("node1").links.ledgers[life].under_way == 1
     world.hold(m.Put)  # what is sent again waits, so that nothing has been applied by the new link
     world.reset("node1", "node2")
-    assert world.machine("node1").ledgers[life].under_way == 1
+    assert world.machine("node1").links.ledgers[life].under_way == 1
     world.machine("node1").receive(life, m.Ack(0), world.now)
     assert world.outcome("node1", operation) == "pending"
     world.let_go()

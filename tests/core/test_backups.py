@@ -14,24 +14,10 @@ from tests.core.world import KEY, World
 ACK_TIMEOUT_S = Options().ack_timeout_s
 
 
-def three_nodes(options: Options | None = None) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
-
-
 @pytest.fixture
 def world() -> World:
     """Three nodes; the session's primary is node1."""
-    return three_nodes()
-
-
-def backup_of(world: World) -> str:
-    (name,) = [name for name, role in world.where().items() if role == "B"]
-    return name
+    return World.with_session(3)
 
 
 def other_than(world: World, *names: str) -> str:
@@ -52,7 +38,7 @@ def names_of(world: World, key: bytes = KEY) -> list[str]:
 
 
 def test_a_second_backup_is_added_before_a_slow_one_is_released(world):
-    slow = backup_of(world)
+    slow = world.backup()
     fresh = other_than(world, "node1", slow)
     world.hold(m.Patch, m.Put, m.Release, to=slow)
     world.hold(m.Ack, by=fresh)
@@ -69,8 +55,8 @@ def test_a_second_backup_is_added_before_a_slow_one_is_released(world):
 
 
 def test_the_write_waits_for_the_ack_of_a_slow_backup():
-    world = three_nodes(Options(ack_timeout_s=0.3, silence_timeout_s=4.0))
-    slow = backup_of(world)
+    world = World.with_session(3, Options(ack_timeout_s=0.3, silence_timeout_s=4.0))
+    slow = world.backup()
     world.hold(m.Patch, m.Put, to=slow)
     operation = commit(world, n=b"2")
     world.run(1.5)
@@ -80,7 +66,7 @@ def test_the_write_waits_for_the_ack_of_a_slow_backup():
 
 
 def test_the_write_waits_for_the_release_of_a_slow_backup(world):
-    slow = backup_of(world)
+    slow = world.backup()
     world.hold(m.Ack, by=slow)
     operation = commit(world, n=b"2")
     world.run(ACK_TIMEOUT_S + 0.2)
@@ -89,7 +75,7 @@ def test_the_write_waits_for_the_release_of_a_slow_backup(world):
     slow_life = world.machine(slow).life
     copy = world.machine("node1").copies[KEY]
     # Only the release arrives: the acks on the link were lost with an older instance of it.
-    world.machine("node1").ledgers[slow_life]._under_way.clear()
+    world.machine("node1").links.ledgers[slow_life]._under_way.clear()
     world.settle()
     assert world.outcome("node1", operation) == Committed(2, protected=True)
     assert slow_life not in copy.backups
@@ -97,7 +83,7 @@ def test_the_write_waits_for_the_release_of_a_slow_backup(world):
 
 
 def test_the_write_waits_for_the_death_of_a_slow_backup(world):
-    slow = backup_of(world)
+    slow = world.backup()
     world.stop(slow)
     operation = commit(world, n=b"2")
     world.run(ACK_TIMEOUT_S + 0.5)
@@ -108,7 +94,7 @@ def test_the_write_waits_for_the_death_of_a_slow_backup(world):
 
 
 def test_a_backup_that_is_late_but_not_too_late_stays(world):
-    slow = backup_of(world)
+    slow = world.backup()
     world.hold(m.Patch, to=slow)
     commit(world, n=b"2")
     world.run(ACK_TIMEOUT_S - 0.05)
@@ -119,7 +105,7 @@ def test_a_backup_that_is_late_but_not_too_late_stays(world):
 
 
 def test_a_slow_backup_that_catches_up_first_makes_no_third_copy_last(world):
-    slow = backup_of(world)
+    slow = world.backup()
     world.hold(m.Patch, m.Put, to=slow)
     commit(world, n=b"2")
     world.run(ACK_TIMEOUT_S + 0.2)
@@ -131,7 +117,7 @@ def test_a_slow_backup_that_catches_up_first_makes_no_third_copy_last(world):
 
 def test_an_ack_of_an_earlier_stint_in_the_list_does_not_count(world):
     # It left, dropping its copy, and was added again: what it acked before says nothing now.
-    life = world.machine(backup_of(world)).life
+    life = world.machine(world.backup()).life
     machine = world.machine("node1")
     copy = machine.copies[KEY]
     before = Applied(KEY, copy.term, copy.leads.followers[life].added_seq, 99)
@@ -147,7 +133,7 @@ def test_an_ack_of_an_earlier_stint_in_the_list_does_not_count(world):
 
 
 def test_an_ack_of_an_earlier_term_does_not_count(world):
-    life = world.machine(backup_of(world)).life
+    life = world.machine(world.backup()).life
     copy = world.machine("node1").copies[KEY]
     earlier = Applied(KEY, Term(0, copy.term.owner), copy.seq, 99)
     world.machine("node1").replication.on_applied(life, earlier)
@@ -156,7 +142,7 @@ def test_an_ack_of_an_earlier_term_does_not_count(world):
 
 def test_a_release_that_was_lost_with_its_link_is_repeated(world):
     # Else the member that was asked to leave would get no more writes and never leave: writes waited for ever.
-    slow = backup_of(world)
+    slow = world.backup()
     fresh = other_than(world, "node1", slow)
     world.hold(m.Patch, m.Put, m.Release, to=slow)
     commit(world, n=b"2")
@@ -174,7 +160,7 @@ def test_a_release_that_was_lost_with_its_link_is_repeated(world):
 
 
 def test_a_write_that_waits_for_a_backup_that_dies_completes_with_another_one(world):
-    dead = backup_of(world)
+    dead = world.backup()
     world.hold(m.Patch, to=dead)
     operation = commit(world, n=b"2")
     world.kill(dead)
@@ -184,13 +170,13 @@ def test_a_write_that_waits_for_a_backup_that_dies_completes_with_another_one(wo
 
 
 def test_a_write_after_the_backup_died_does_not_wait_for_its_turn_to_be_mended():
-    world = three_nodes(Options(reprotect_rate_max=1))
-    world.kill(backup_of(world))
+    world = World.with_session(3, Options(reprotect_rate_max=1))
+    world.kill(world.backup())
     assert world.commit("node1", n=b"2") == Committed(2, protected=True)
 
 
 def test_the_new_backup_counts_before_the_write_is_answered(world):
-    dead = backup_of(world)
+    dead = world.backup()
     world.hold(m.Patch, to=dead)
     world.hold(m.Put)
     operation = commit(world, n=b"2")
@@ -200,7 +186,7 @@ def test_the_new_backup_counts_before_the_write_is_answered(world):
 
 
 def test_a_session_whose_backup_died_gets_another_one_without_a_write(world):
-    world.kill(backup_of(world))
+    world.kill(world.backup())
     world.run(0.2)
     assert sorted(world.where().values()) == ["B", "P"]
     assert world.machine("node1").unprotected == 0
@@ -236,9 +222,7 @@ def test_a_write_that_nobody_can_hold_is_answered_as_unprotected_and_counted():
 
 
 def test_a_write_that_waits_for_the_last_other_node_is_answered_when_that_dies():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1")
     world.hold(m.Patch)
     operation = commit(world, n=b"2")
@@ -293,7 +277,7 @@ def test_the_backup_is_in_another_zone_if_there_is_one():
 
 def test_a_backup_asks_its_primary_whether_it_still_counts_when_their_link_is_made_again(world):
     # What it missed may be all it was waiting for: here, that the session has ended.
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Locations, to=backup)
     world.ask("node1", "invalidate", KEY)
     world.run(0.1)
@@ -312,13 +296,13 @@ def confirmed(world: World, node: str, by: str, confirm: m.Confirm) -> list[m.Me
 
 
 def test_the_primary_answers_a_backup_that_is_in_step_with_nothing(world):
-    backup = backup_of(world)
+    backup = world.backup()
     copy = world.machine(backup).copies[KEY]
     assert confirmed(world, "node1", backup, m.Confirm(KEY, copy.term, copy.seq, copy.last)) == []
 
 
 def test_the_primary_answers_a_backup_that_is_behind_with_the_whole_session(world):
-    backup = backup_of(world)
+    backup = world.backup()
     copy = world.machine(backup).copies[KEY]
     stale = m.Confirm(KEY, copy.term, copy.seq, copy.last)
     commit(world, n=b"2")
@@ -327,7 +311,7 @@ def test_the_primary_answers_a_backup_that_is_behind_with_the_whole_session(worl
 
 
 def test_the_primary_answers_who_is_not_on_its_list_with_the_list(world):
-    backup = backup_of(world)
+    backup = world.backup()
     stranger = other_than(world, "node1", backup)
     copy = world.machine("node1").copies[KEY]
     sent = confirmed(world, "node1", stranger, m.Confirm(KEY, copy.term, 0, copy.last))

@@ -14,9 +14,7 @@ def key(number: int) -> bytes:
 
 def cluster(sessions: int) -> World:
     """node1 owns all sessions, node2 is their backup."""
-    world = World(OPTIONS)
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2, OPTIONS)
     for number in range(sessions):
         world.create("node1", key(number))
     world.run(0.1)

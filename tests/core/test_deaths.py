@@ -13,10 +13,7 @@ from tests.core.world import KEY, World
 @pytest.fixture
 def world() -> World:
     """Three nodes, joined."""
-    world = World()
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
-    return world
+    return World.of(3)
 
 
 def state(world: World, seen_by: str, of: str) -> MemberState:

@@ -14,9 +14,7 @@ OPTIONS = Options(idle_timeout_s=IDLE_S, absolute_timeout_s=0.0, touch_interval_
 
 
 def cluster(options: Options = OPTIONS, nodes: int = 3) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
+    world = World.of(nodes, options)
     world.create("node1", n=b"1")
     return world
 
@@ -24,10 +22,6 @@ def cluster(options: Options = OPTIONS, nodes: int = 3) -> World:
 @pytest.fixture
 def world() -> World:
     return cluster()
-
-
-def backup_of(world: World) -> str:
-    return next(name for name, role in world.where().items() if role == "B")
 
 
 def test_a_session_that_nobody_uses_ends_everywhere(world):
@@ -145,7 +139,7 @@ def test_uses_that_a_backup_has_heard_of_keep_its_clock_right(world):
         world.run(IDLE_S / 2)
         world.read("node1")
     world.run(TOUCH_S + 1.0)
-    backup = backup_of(world)
+    backup = world.backup()
     assert world.now - world.machine(backup).copies[KEY].accessed_at < TOUCH_S + 2.0
     world.kill("node1")
     world.run(IDLE_S - TOUCH_S - 2.0)
@@ -153,7 +147,7 @@ def test_uses_that_a_backup_has_heard_of_keep_its_clock_right(world):
 
 
 def test_a_touch_never_sets_a_clock_back(world):
-    backup = world.machine(backup_of(world))
+    backup = world.machine(world.backup())
     world.commit("node1", n=b"2")
     used_at = backup.copies[KEY].accessed_at
     backup.receive(world.machine("node1").life, m.Touch(((KEY, 30.0), (b"?" * 16, 1.0))), world.now)
@@ -172,7 +166,7 @@ def test_only_the_primary_ends_a_session():
     world.stop("node1")
     silent_s = world.options.silence_timeout_s
     world.now += IDLE_S * 2  # the backup's clock alone says that it is over
-    backup = backup_of(world)
+    backup = world.backup()
     world.machine(backup).tick(world.now)
     assert world.machine(backup).stats.expired == 0
     assert KEY in world.machine(backup).copies

@@ -10,15 +10,6 @@ ROUND_S = ROUND_INTERVAL_S + 40.0
 MAJORITY = Options(quorum="majority", expect=4)
 
 
-def four_nodes(options: Options | None = None) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3", "node4")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.3)
-    return world
-
-
 def know(world: World) -> list[str]:
     return [name for name in world.processes if world.machine(name).directory.get(KEY) is not None]
 
@@ -33,7 +24,7 @@ def lose(world: World) -> list[str]:
 
 
 def test_a_session_that_nobody_holds_any_more_is_forgotten_everywhere_and_not_taught_back():
-    world = four_nodes()
+    world = World.with_session(4)
     left = lose(world)
     assert know(world) == left
     world.run(ROUND_S)
@@ -45,7 +36,7 @@ def test_a_session_that_nobody_holds_any_more_is_forgotten_everywhere_and_not_ta
 
 
 def test_who_has_forgotten_first_is_not_taught_the_entry_again():
-    world = four_nodes()
+    world = World.with_session(4)
     first, second = lose(world)
     world.run(1.0)
     world.machine(first).directory.forget(KEY)
@@ -54,14 +45,14 @@ def test_who_has_forgotten_first_is_not_taught_the_entry_again():
 
 
 def test_a_session_that_lives_is_kept_and_nobody_is_asked_about_it():
-    world = four_nodes()
+    world = World.with_session(4)
     world.run(ROUND_S)
     assert know(world) == list(world.processes)
     assert world.read("node2") == b"1"
 
 
 def test_under_majority_nothing_is_forgotten_while_a_member_cannot_be_asked():
-    world = four_nodes(MAJORITY)
+    world = World.with_session(4, MAJORITY)
     (backup,) = world.listed()
     world.stop(backup)  # silent, and nobody knows whether it comes back
     world.kill("node1")
@@ -71,7 +62,7 @@ def test_under_majority_nothing_is_forgotten_while_a_member_cannot_be_asked():
 
 @pytest.mark.parametrize("options", [None, MAJORITY])
 def test_a_member_that_comes_back_with_its_copy_is_found(options):
-    world = four_nodes(options)
+    world = World.with_session(4, options)
     (backup,) = world.listed()
     third = next(name for name in world.processes if name not in ("node1", backup))
     world.stop(backup)

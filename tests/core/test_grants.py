@@ -14,21 +14,12 @@ LATE = Options(reprotect_delay_s=60.0)
 
 def cluster(options: Options = LATE) -> World:
     """Four nodes whose session has node1 as its primary."""
-    world = World(options)
-    world.boot("node1", "node2", "node3", "node4")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(4, options)
 
 
 @pytest.fixture
 def world() -> World:
     return cluster()
-
-
-def term(world: World, node: str) -> Term:
-    return world.machine(node).copies[KEY].term
 
 
 def test_a_lost_grant_is_repeated_with_the_same_term_after_fencing_again():
@@ -38,14 +29,14 @@ def test_a_lost_grant_is_repeated_with_the_same_term_after_fencing_again():
     world.kill("node1")
     world.hold(m.Grant)
     operation = world.ask(asker, "open", KEY, may_refer=False)
-    granted = term(world, first)
+    granted = world.term(first)
     world.processes[first].sent.clear()
     world.held = []
     world.reset(first, asker)  # the grant is lost with the link
     world.run(0.3)
     checkout = world.outcome(asker, operation)
     assert isinstance(checkout, Checkout)
-    assert term(world, asker) == granted
+    assert world.term(asker) == granted
     kinds = [type(sent) for sent in world.processes[first].sent if type(sent) in (m.Put, m.Grant)]
     assert kinds[:2] == [m.Put, m.Grant]
 
@@ -77,7 +68,7 @@ def test_a_grant_goes_above_the_highest_epoch_that_the_asker_knows():
     machine.directory.merge(KEY, location._replace(term=Term(9, life)), world.now)
     world.kill("node1")
     assert world.read(asker) == b"1"
-    assert term(world, asker) == Term(10, machine.life)
+    assert world.term(asker) == Term(10, machine.life)
     assert world.machine(holder).copies[KEY].term == Term(10, machine.life)
 
 
@@ -95,8 +86,8 @@ def test_a_grant_below_what_the_asker_knows_is_not_installed_but_answered_with_t
     machine.directory.merge(KEY, location._replace(term=Term(20, dead)), world.now)
     world.let_go()
     world.run(0.3)
-    assert term(world, asker) == Term(21, machine.life)
-    assert term(world, holder) == Term(21, machine.life)
+    assert world.term(asker) == Term(21, machine.life)
+    assert world.term(holder) == Term(21, machine.life)
 
 
 def test_a_grant_that_comes_twice_is_installed_once(world):
@@ -141,7 +132,7 @@ def test_the_epoch_of_a_grant_is_above_the_floor_of_a_claim(world):
     dead = world.machine("node1").life
     world.kill("node1")
     claimed(world, holder, asker, Term(9, dead))
-    assert term(world, asker) == Term(10, world.machine(asker).life)
+    assert world.term(asker) == Term(10, world.machine(asker).life)
 
 
 def test_the_epoch_of_a_grant_is_above_what_the_granter_s_directory_knows(world):
@@ -153,7 +144,7 @@ def test_the_epoch_of_a_grant_is_above_what_the_granter_s_directory_knows(world)
     directory.merge(KEY, known._replace(term=Term(9, known.term.owner)), world.now)
     world.machine(asker).directory.forget(KEY)
     claimed(world, holder, asker, None)
-    assert term(world, asker) == Term(10, world.machine(asker).life)
+    assert world.term(asker) == Term(10, world.machine(asker).life)
 
 
 def test_a_holder_that_is_not_the_arbiter_grants_nothing():
@@ -176,5 +167,5 @@ def test_fencing_for_a_grant_does_not_teach_a_location_that_is_not_active_yet():
     world.kill("node1")
     world.hold(m.Grant)
     world.ask(asker, "open", KEY, may_refer=False)
-    assert term(world, second).epoch == 2
+    assert world.term(second).epoch == 2
     assert world.machine(second).directory.get(KEY) == known

@@ -14,22 +14,12 @@ from tests.core.world import KEY, World
 
 def cluster(options: Options | None = None, nodes: int = 3) -> World:
     """Nodes whose session has node1 as its primary, for longer than the least tenure."""
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.2)
-    return world
+    return World.with_session(nodes, options)
 
 
 @pytest.fixture
 def world() -> World:
     return cluster()
-
-
-def backup_of(world: World) -> str:
-    (name,) = [name for name, role in world.where().items() if role == "B"]
-    return name
 
 
 def stranger_of(world: World) -> str:
@@ -55,14 +45,14 @@ def test_who_hands_a_session_off_stays_its_first_backup(world):
 
 
 def test_a_session_can_be_handed_to_its_own_backup(world):
-    backup = backup_of(world)
+    backup = world.backup()
     assert world.read(backup) == b"1"
     world.run(0.2)
     assert world.where() == {backup: "P", "node1": "B"}
 
 
 def test_a_request_that_can_be_sent_elsewhere_is_sent_to_the_living_primary(world):
-    for node in (backup_of(world), stranger_of(world)):
+    for node in (world.backup(), stranger_of(world)):
         assert world.open(node, may_refer=True) == Elsewhere("node1")
     assert world.where()["node1"] == "P"
     assert isinstance(world.open("node1", may_refer=True), Checkout)
@@ -228,7 +218,7 @@ def test_a_handoff_to_a_node_that_dies_is_called_off_and_waiting_requests_are_se
 
 
 def test_a_primary_that_dies_after_granting_leaves_the_session_with_the_new_one(world):
-    asker, backup = stranger_of(world), backup_of(world)
+    asker, backup = stranger_of(world), world.backup()
     world.hold(m.Grant)
     operation = world.ask(asker, "open", KEY, may_refer=False)
     world.kill("node1")  # the grant dies with it; the other holder was fenced, and repeats it

@@ -13,25 +13,12 @@ LATE = Options(reprotect_delay_s=60.0)
 
 
 def cluster(nodes: int = 4, options: Options = LATE) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(nodes, options)
 
 
 @pytest.fixture
 def world() -> World:
     return cluster()
-
-
-def backup_of(world: World) -> str:
-    return next(name for name, role in world.where().items() if role == "B")
-
-
-def strangers(world: World) -> list[str]:
-    return sorted(set(world.processes) - set(world.where()))
 
 
 def invalidate(world: World, node: str = "node1") -> int:
@@ -68,9 +55,9 @@ def test_the_end_is_answered_only_when_every_backup_holds_it(world):
 def test_nobody_is_served_by_a_session_that_is_ending_and_nobody_is_told_gone_before_it_is(world):
     world.hold(m.Put)
     invalidate(world)
-    backup = backup_of(world)
+    backup = world.backup()
     operations = {
-        name: world.ask(name, "open", KEY, may_refer=False) for name in ("node1", strangers(world)[0])
+        name: world.ask(name, "open", KEY, may_refer=False) for name in ("node1", world.strangers()[0])
     }
     world.run(0.1)
     for name, operation in operations.items():
@@ -86,7 +73,7 @@ def test_nobody_is_served_by_a_session_that_is_ending_and_nobody_is_told_gone_be
 def test_a_request_that_meets_the_end_of_its_session_is_told_gone_only_once_that_is_certain(changes):
     # Its primary dies with the end that nobody else had heard of: the session lives on, and nobody was told else.
     world = cluster()
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Put)
     invalidate(world)
     operation = world.ask("node1", "commit", KEY, changes, None)
@@ -127,7 +114,7 @@ def test_writes_that_waited_before_the_end_are_answered(world):
 def test_an_uncommitted_end_is_completed_by_the_successor_and_never_served():
     # Protocol 8: else one side says "gone" while the other goes on serving.
     world = cluster()
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Ack)
     invalidate(world)
     assert world.machine(backup).copies[KEY].tombstone
@@ -142,7 +129,7 @@ def test_an_uncommitted_end_is_completed_by_the_successor_and_never_served():
 
 
 def test_a_backup_that_holds_an_uncommitted_end_answers_nothing_from_it(world):
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Ack)
     invalidate(world)
     operation = world.ask(backup, "open", KEY, may_refer=False)
@@ -152,7 +139,7 @@ def test_a_backup_that_holds_an_uncommitted_end_answers_nothing_from_it(world):
 
 def test_an_end_that_no_backup_had_received_died_with_its_primary(world):
     # It was not acknowledged: the session lives on.
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Put)
     invalidate(world)
     world.kill("node1")
@@ -162,8 +149,8 @@ def test_an_end_that_no_backup_had_received_died_with_its_primary(world):
 
 def test_a_successor_elsewhere_completes_the_end_too():
     world = cluster()
-    backup = backup_of(world)
-    asker = strangers(world)[0]
+    backup = world.backup()
+    asker = world.strangers()[0]
     world.hold(m.Ack, by=backup)
     invalidate(world)
     world.kill("node1")
@@ -176,7 +163,7 @@ def test_a_successor_elsewhere_completes_the_end_too():
 
 
 def test_an_end_that_is_under_way_when_the_backup_dies_is_completed_with_another(world):
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Put, to=backup)
     operation = invalidate(world)
     world.kill(backup)
@@ -189,7 +176,7 @@ def test_an_end_that_is_under_way_when_the_backup_dies_is_completed_with_another
 
 
 def test_no_late_copy_brings_an_ended_session_back(world):
-    backup = backup_of(world)
+    backup = world.backup()
     primary = world.machine("node1").life
     copy = world.machine("node1").copies[KEY]
     late_data, late_list = copy.data(world.now), copy.backups
@@ -237,7 +224,7 @@ def test_who_offers_a_copy_of_an_ended_session_is_told_that_it_is_gone(world):
 
 
 def test_a_node_that_missed_the_end_learns_of_it_when_it_asks(world):
-    missed = strangers(world)[0]
+    missed = world.strangers()[0]
     world.hold(m.Locations, to=missed)
     invalidate(world)
     world.run(0.1)
@@ -272,9 +259,7 @@ def test_a_joiner_is_told_what_is_gone(world):
 
 def test_a_node_that_has_news_of_a_session_takes_its_end_all_the_same():
     # It offered them, for ever, to a primary that takes no offers because the session is ending.
-    world = World(LATE)
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2, LATE)
     world.create("node1", n=b"1")
     holder = world.machine("node2")
     copy = holder.copies[KEY]
@@ -292,7 +277,7 @@ def test_an_offer_of_an_uncommitted_end_ends_the_session():
     # A node stood aside with an end that its backups had already: it is not forgotten.
     world = cluster()
     machine = world.machine("node1")
-    stranger = strangers(world)[0]
+    stranger = world.strangers()[0]
     data = machine.copies[KEY].data(world.now)._replace(tombstone=True)
     machine.receive(world.machine(stranger).life, m.Offer(KEY, Term(1, machine.life), data), world.now)
     world.settle()

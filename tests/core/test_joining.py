@@ -80,9 +80,7 @@ def test_a_joiner_loads_the_whole_directory_before_it_serves():
 
 def test_a_joiner_answers_neither_gone_nor_anything_else_before_its_snapshot():
     # Protocol 8: a joiner that said "no such session" made browsers lose theirs.
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1")
     world.hold(m.Snapshot)
     world.boot("node3", seeds=("node1",))
@@ -95,9 +93,7 @@ def test_a_joiner_answers_neither_gone_nor_anything_else_before_its_snapshot():
 
 
 def test_a_joiner_takes_no_copies_before_it_knows_the_cluster():
-    world = World()
-    world.boot("node1")
-    world.run(1.0)
+    world = World.of(1)
     world.create("node1")
     world.hold(m.Snapshot)
     world.boot("node2", seeds=("node1",))
@@ -109,9 +105,7 @@ def test_a_joiner_takes_no_copies_before_it_knows_the_cluster():
 
 
 def test_a_joiner_asks_another_member_when_the_first_one_does_not_send_its_directory():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.hold(m.Snapshot)
     for process in world.processes.values():
         process.sent.clear()
@@ -124,9 +118,7 @@ def test_a_joiner_asks_another_member_when_the_first_one_does_not_send_its_direc
 
 
 def test_locations_that_change_while_the_snapshot_is_under_way_are_not_lost():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.create("node1")
     world.run(0.1)
     world.hold(m.Snapshot, by="node1")

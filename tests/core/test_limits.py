@@ -12,9 +12,7 @@ OPTIONS = Options(attribute_bytes_max=100, session_bytes_max=250, memory_bytes_m
 
 @pytest.fixture
 def world() -> World:
-    world = World(OPTIONS)
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2, OPTIONS)
     world.create("node1", a=b"x" * 50)
     world.run(0.1)
     return world
@@ -81,9 +79,7 @@ def test_a_node_whose_memory_is_full_takes_no_new_data_and_evicts_nothing(world)
 
 def test_a_session_has_a_greatest_number_of_attributes_and_deleted_ones_count():
     # One more, and its PUT would be over the codec's limits: the backup would close the link, for ever.
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     most = {f"a{number}": b"" for number in range(ATTRIBUTES_MAX)}
     assert world.create("node1", KEY, **most) == Committed(1, protected=True)
     refusal = world.commit("node1", more=b"")
@@ -100,9 +96,7 @@ def test_a_session_has_a_greatest_number_of_attributes_and_deleted_ones_count():
 
 
 def test_a_forwarded_write_over_a_limit_is_refused_to_who_made_it():
-    world = World(OPTIONS)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, OPTIONS)
     world.create("node1", a=b"x")
     world.run(0.1)
     world.open("node2").release()

@@ -15,10 +15,7 @@ DEAD = b"d" * 16
 
 
 def cluster(options: Options | None = None, nodes: int = 4) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    return world
+    return World.of(nodes, options)
 
 
 @pytest.fixture
@@ -377,7 +374,7 @@ def test_a_resigned_term_is_forgotten_with_its_session_its_owner_or_when_there_a
     for key in (first, second, third):
         machine.receive(term.owner, m.Resigned(key, term), world.now)
     assert resigned(first, second, third) == [False, True, True]
-    machine.merge_location(second, Location(term, 1, (), gone=True))
+    machine.locating.merge(second, Location(term, 1, (), gone=True))
     assert resigned(second, third) == [False, True]
     machine.takeover.life_ended(term.owner)
     assert resigned(third) == [False]

@@ -12,12 +12,7 @@ from tests.core.world import KEY, World
 
 @pytest.fixture
 def world() -> World:
-    world = World()
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.2)
-    return world
+    return World.with_session(3)
 
 
 def test_a_tick_before_the_deadline_does_nothing(world):
@@ -77,7 +72,7 @@ def test_a_machine_that_rests_asks_for_no_more_than_its_probes_and_comparisons(w
     assert machine.reprotection.backlog == 0
     assert machine.lookup.is_idle
     assert not machine.replication.waiting
-    assert not machine.replication.repairing
+    assert not machine.lists.repairing
     assert not machine.takeover.granting
 
 

@@ -14,10 +14,7 @@ MAJORITY = Options(quorum="majority", expect=3, request_wait_s=1.5)
 
 
 def cluster(nodes: int = 3, options: Options | None = None) -> World:
-    world = World(options or MAJORITY)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    return world
+    return World.of(nodes, options or MAJORITY)
 
 
 @pytest.fixture

@@ -12,10 +12,7 @@ from tests.core.world import World
 @pytest.fixture
 def world() -> World:
     """Two nodes, joined."""
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
-    return world
+    return World.of(2)
 
 
 def identity(name: str, incarnation: int, boot: bytes, address: str) -> Identity:

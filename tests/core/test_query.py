@@ -7,7 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
 from sessiond.core.effects import Send
-from sessiond.core.options import LOCATION_BATCH_S, Options
+from sessiond.core.options import CONFIRM_INTERVAL_S, LOCATION_BATCH_S, Options
 from sessiond.core.types import Term
 from tests.core.world import KEY, World
 
@@ -16,12 +16,7 @@ QUERY = Options(location="query", reprotect_delay_s=60.0)
 
 def cluster(nodes: int = 4, options: Options = QUERY) -> World:
     """node1 is the session's primary."""
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(nodes, options)
 
 
 @pytest.fixture
@@ -253,3 +248,62 @@ def test_who_backed_up_a_copy_that_gives_way_to_a_later_term_is_told_of_it(world
     assert [(effect.to, effect.message.entries[0][1].term) for effect in told] == [
         ((world.machine(backup).life,), term)
     ]
+
+
+def test_who_was_fenced_anew_for_a_grant_that_is_active_is_told_by_the_granter(world):
+    # Found by the simulator: the claim was repeated before the grant came, and the fence reached a former holder.
+    (granter,) = world.listed()
+    asker, former = world.strangers()
+    world.kill("node1")
+    world.hold(m.Locations, to=granter)
+    assert world.read(asker) == b"1"
+    granted = world.machine(asker).copies[KEY]
+    copy = world.machine(granter).copies[KEY]
+    copy.backups = (copy.backups[0], world.machine(former).life)  # which has left meanwhile
+    world.hold(m.Ack, by=former, to=granter)
+    claim = m.Claim(KEY, world.machine(asker).life, None, None, 1, None)
+    world.machine(granter).receive(world.machine(asker).life, claim, world.now)
+    world.settle()
+    assert world.where() == {asker: "P", granter: "B", former: "B"}
+    news = m.Locations(((KEY, granted.location),))
+    world.machine(granter).receive(world.machine(asker).life, news, world.now)
+    world.settle()
+    assert world.where() == {asker: "P", granter: "B"}
+
+
+def test_a_backup_of_two_primaries_tells_the_one_that_is_superseded(world):
+    # Found by the simulator: a fork came to the same backup, and the lower primary, idle, stayed for five minutes.
+    (backup,) = world.listed()
+    other, _ = world.strangers()
+    lower = world.machine("node1").copies[KEY]
+    term = Term(lower.term.epoch + 1, world.machine(other).life)
+    put = m.Put(KEY, term, 2, (world.machine(backup).life,), lower.data(world.now))
+    world.machine(backup).receive(world.machine(other).life, put, world.now)
+    world.settle()
+    assert world.primaries() == []
+
+
+def test_a_copy_that_came_after_its_release_asks_in_a_moment_whether_it_counts(world):
+    # Found by the simulator: a repeated grant fenced anew who had left, came to who had handed the session on, and ended there.
+    (backup,) = world.listed()
+    asker, former = world.strangers()
+    world.kill("node1")
+    assert world.read(asker) == b"1"
+    world.run(0.1)
+    late_put(world, backup, former, asker)
+    world.run(CONFIRM_INTERVAL_S / 100)
+    assert world.where() == {asker: "P", backup: "B"}
+
+
+def test_a_member_that_was_asked_to_leave_gets_no_copy_for_its_doubts(world):
+    # Found by the simulator: the copy came after it had left, and stayed.
+    (backup,) = world.listed()
+    primary, life = world.machine("node1"), world.machine(backup).life
+    copy = primary.copies[KEY]
+    world.hold(m.Release)
+    primary.lists._release(copy, life)
+    world.processes["node1"].sent.clear()
+    offer = m.Offer(KEY, copy.term, copy.data(world.now))
+    primary.receive(life, offer, world.now)
+    world.settle()
+    assert m.Put not in map(type, world.processes["node1"].sent)

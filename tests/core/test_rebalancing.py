@@ -119,11 +119,11 @@ def test_rebalancing_is_abandoned_when_the_members_change():
 
 def test_nothing_moves_while_a_session_of_another_node_is_unprotected():
     world = world_with_sessions()
-    world.machine("node2").replication.unprotected[b"x" * 16] = None
+    world.machine("node2").lists.unprotected[b"x" * 16] = None
     world.boot("node4")
     world.run(OPTIONS.rebalance_after_s + 5.0)
     assert world.machine("node1").stats.rebalanced == 0
-    world.machine("node2").replication.unprotected.clear()
+    world.machine("node2").lists.unprotected.clear()
     world.run(5.0)
     check_places(world)
 

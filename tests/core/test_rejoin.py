@@ -7,8 +7,9 @@ from sessiond.contract.cluster_view import MemberState
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Role
-from sessiond.core.effects import Dial, NewLife
+from sessiond.core.effects import Dial, NewLife, Send
 from sessiond.core.options import Options
+from sessiond.core.types import Term
 from sessiond.errors import Unavailable
 from tests.core.world import KEY, World
 
@@ -16,9 +17,7 @@ SILENCE_S = Options().silence_timeout_s
 
 
 def cluster(nodes: int = 3, options: Options | None = None) -> World:
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
+    world = World.of(nodes, options)
     world.create("node1", n=b"1", other=b"1")
     world.run(0.2)
     return world
@@ -267,3 +266,16 @@ def test_a_backup_that_doubts_its_copy_of_the_present_term_is_sent_it_again(worl
     assert settled(world)
     assert world.listed() == [holder]
     assert machine.lookup.is_idle
+
+
+def test_a_copy_in_doubt_that_is_asked_to_leave_a_later_list_keeps_its_news(world):
+    backup = world.backup()
+    machine, primary = world.machine(backup), world.machine("node1").life
+    copy = machine.copies[KEY]
+    machine.quarantine(copy)
+    later = Term(copy.term.epoch + 1, primary)
+    machine.receive(primary, m.Release(KEY, later, 3), world.now)
+    assert KEY in machine.copies
+    assert m.Released(KEY, later, 3) in [
+        effect.message for effect in machine.take_effects() if isinstance(effect, Send)
+    ]

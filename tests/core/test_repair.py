@@ -29,9 +29,7 @@ merges = st.lists(st.tuples(keys, locations), max_size=40)
 
 def pair() -> World:
     """Two nodes that know of no session."""
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     for process in world.processes.values():
         process.sent.clear()
     return world
@@ -122,9 +120,7 @@ def test_one_difference_among_many_entries_costs_one_bucket():
 
 
 def test_what_a_broken_link_swallowed_is_known_as_soon_as_the_link_is_back():
-    world = World()
-    world.boot("node1", "node2", "node3", "node4")
-    world.run(1.0)
+    world = World.of(4)
     world.create("node1")
     world.run(0.1)
     taker, missing = world.strangers()

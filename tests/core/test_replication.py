@@ -20,17 +20,10 @@ def world() -> World:
 
 
 def three_nodes(options: Options | None = None) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, options)
     assert world.create("node1", n=b"1") == Committed(1, protected=True)
     world.run(0.1)
     return world
-
-
-def backup_of(world: World, key: bytes = KEY) -> str:
-    (name,) = [name for name, role in world.where(key).items() if role == "B"]
-    return name
 
 
 def commit(world: World, node: str = "node1", **values: bytes | None) -> int:
@@ -48,13 +41,11 @@ def test_a_write_is_answered_only_when_the_backup_has_applied_it(world, kind):
     assert world.outcome("node1", operation) == "pending"
     world.let_go()
     assert world.outcome("node1", operation) == Committed(2, protected=True)
-    assert world.machine(backup_of(world)).copies[KEY].read("n") == b"2"
+    assert world.machine(world.backup()).copies[KEY].read("n") == b"2"
 
 
 def test_a_new_session_is_answered_only_when_its_backup_holds_it():
-    world = World()
-    world.boot("node1", "node2")
-    world.run(1.0)
+    world = World.of(2)
     world.hold(m.Put)
     operation = world.ask("node1", "create", KEY, {"n": b"1"})
     world.run(0.2)
@@ -131,7 +122,7 @@ def test_a_read_that_shows_only_what_is_applied_is_answered_at_once(world):
 
 
 def test_is_settled_is_said_of_no_session_that_is_elsewhere_unprotected_or_ending(world):
-    assert not world.machine(backup_of(world)).is_settled(KEY, world.now)
+    assert not world.machine(world.backup()).is_settled(KEY, world.now)
     assert not world.machine("node1").is_settled(b"?" * 16, world.now)
     world.machine("node1").copies[KEY].tombstone = True
     assert not world.machine("node1").is_settled(KEY, world.now)
@@ -146,7 +137,7 @@ def test_is_settled_is_said_of_no_session_that_is_elsewhere_unprotected_or_endin
 
 def backup_machine() -> tuple[World, str, Life]:
     world = three_nodes()
-    return world, backup_of(world), world.machine("node1").life
+    return world, world.backup(), world.machine("node1").life
 
 
 def answers(world: World, node: str, message: m.Message, sender: Life) -> list[m.Message]:
@@ -278,7 +269,7 @@ def test_a_put_over_a_copy_with_news_is_answered_with_an_offer_of_them():
 
 
 def test_what_was_under_way_when_a_link_broke_is_sent_again_whole(world):
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Patch)
     operation = commit(world, n=b"2")
     world.processes["node1"].sent.clear()
@@ -290,7 +281,7 @@ def test_what_was_under_way_when_a_link_broke_is_sent_again_whole(world):
 
 
 def test_a_lost_ack_is_made_good_after_a_link_reset(world):
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Ack)
     operation = commit(world, n=b"2")
     assert world.machine(backup).copies[KEY].read("n") == b"2"
@@ -300,7 +291,7 @@ def test_a_lost_ack_is_made_good_after_a_link_reset(world):
 
 
 def test_a_write_while_the_link_is_down_is_sent_when_it_is_back(world):
-    backup = backup_of(world)
+    backup = world.backup()
     world.stop(backup)
     world.reset("node1", backup)  # nobody answers the reconnect: that alone is no death
     operation = commit(world, n=b"2")
@@ -317,7 +308,7 @@ def test_a_write_while_the_link_is_down_is_sent_when_it_is_back(world):
 
 def test_async_answers_at_once_and_the_backup_gets_the_write_all_the_same():
     world = three_nodes(Options(ack="async"))
-    backup = backup_of(world)
+    backup = world.backup()
     world.hold(m.Patch)
     assert world.outcome("node1", commit(world, n=b"2")) == Committed(2, protected=True)
     assert world.machine(backup).copies[KEY].read("n") == b"1"
@@ -365,14 +356,14 @@ def test_counts_tell_what_happened(world):
     commit(world, n=b"2")
     stats = world.machine("node1").stats
     assert (stats.sessions_created, stats.writes, stats.writes_unprotected) == (1, 2, 0)
-    assert world.machine(backup_of(world)).stats.applied == 2
+    assert world.machine(world.backup()).stats.applied == 2
 
 
 def test_an_operation_is_resolved_exactly_once(world):
     machine = world.machine("node1")
     machine.commit(99, KEY, {"n": b"2"}, None, world.now)
     first = [effect for effect in machine.take_effects() if isinstance(effect, Resolve)]
-    backup = world.machine(backup_of(world)).life
+    backup = world.machine(world.backup()).life
     for _ in range(3):
         machine.receive(backup, m.Ack(2), world.now)
         first += [effect for effect in machine.take_effects() if isinstance(effect, Resolve)]

@@ -20,9 +20,7 @@ def keys(count: int = SESSIONS) -> list[bytes]:
 
 
 def world_with_sessions(options: Options = OPTIONS, primary: str = "node1") -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, options)
     for key in keys():
         world.create(primary, key)
         world.run(0.01)

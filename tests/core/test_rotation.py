@@ -14,15 +14,6 @@ NEW = b"a successor's id"
 GRACE_S = Options().rotate_grace_s
 
 
-def three_nodes(options: Options | None = None) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
-
-
 def rotate(world: World, node: str = "node1", old: bytes = KEY, new: bytes = NEW, version: int = 1) -> object:
     """What a session does: store all under the new key, then end the old one in its favour."""
     world.outcome(node, world.ask(node, "create", new, {"n": b"1"}, after=version))
@@ -32,7 +23,7 @@ def rotate(world: World, node: str = "node1", old: bytes = KEY, new: bytes = NEW
 @pytest.fixture
 def world() -> World:
     """Three nodes; a session of node1 that was just rotated there."""
-    world = three_nodes()
+    world = World.with_session(3)
     assert rotate(world) is None
     world.run(0.1)
     return world
@@ -82,7 +73,7 @@ def test_use_by_the_old_key_does_not_prolong_the_grace(world):
 
 
 def test_without_a_grace_the_old_key_ends_at_once():
-    world = three_nodes(Options(rotate_grace_s=0.0))
+    world = World.with_session(3, Options(rotate_grace_s=0.0))
     assert rotate(world) is None
     world.run(0.1)
     assert [world.open(node) for node in world.processes] == [None, None, None]
@@ -110,7 +101,7 @@ def test_the_alias_survives_the_node_that_made_it(world):
 
 
 def test_a_successor_completes_a_rotation_that_only_the_backup_has_heard_of():
-    world = three_nodes()
+    world = World.with_session(3)
     backup = world.listed()[0]
     (other,) = {"node2", "node3"} - {backup}
     world.hold(m.Ack, m.Aliases, m.Locations, by="node1")
@@ -131,7 +122,7 @@ def test_a_successor_completes_a_rotation_that_only_the_backup_has_heard_of():
 
 
 def test_a_request_that_comes_while_the_rotation_waits_for_its_acks_goes_on_with_the_new_session():
-    world = three_nodes()
+    world = World.with_session(3)
     backup = world.listed()[0]
     world.ask("node1", "create", NEW, {"n": b"1"}, after=1)
     world.hold(m.Ack, by=backup)
@@ -148,7 +139,7 @@ def test_a_request_that_comes_while_the_rotation_waits_for_its_acks_goes_on_with
 
 
 def test_a_checkout_of_before_the_rotation_reads_the_new_session():
-    world = three_nodes()
+    world = World.with_session(3)
     checkout = world.open("node1")
     rotate(world)
     world.commit("node1", NEW, n=b"7")
@@ -156,7 +147,7 @@ def test_a_checkout_of_before_the_rotation_reads_the_new_session():
 
 
 def test_a_rotation_that_would_lose_a_write_is_refused():
-    world = three_nodes()
+    world = World.with_session(3)
     world.commit("node1", n=b"2")
     outcome = rotate(world, version=1)
     assert isinstance(outcome, Conflict)
@@ -165,7 +156,7 @@ def test_a_rotation_that_would_lose_a_write_is_refused():
 
 
 def test_a_session_that_moved_meanwhile_is_rotated_where_it_is():
-    world = three_nodes()
+    world = World.with_session(3)
     world.read("node2")
     assert world.primaries() == ["node2"]
     world.run(0.1)
@@ -176,7 +167,7 @@ def test_a_session_that_moved_meanwhile_is_rotated_where_it_is():
 
 
 def test_a_session_that_has_ended_cannot_be_rotated():
-    world = three_nodes()
+    world = World.with_session(3)
     world.ask("node1", "invalidate", KEY)
     world.run(0.1)
     assert isinstance(rotate(world), SessionGone)
@@ -200,7 +191,7 @@ def test_a_node_that_joins_within_the_grace_knows_the_alias_for_the_rest_of_it(w
 
 
 def test_a_member_that_was_cut_off_hears_of_it_with_the_next_link():
-    world = three_nodes()
+    world = World.with_session(3)
     world.hold(m.Aliases, m.Locations, to="node3")
     rotate(world)
     world.held.clear()
@@ -219,7 +210,7 @@ def test_a_copy_that_was_set_aside_does_not_bring_the_old_key_back(world):
 
 def test_the_aliases_kept_are_limited(monkeypatch):
     monkeypatch.setattr(rotation, "ALIASES_MAX", 3)
-    world = three_nodes()
+    world = World.with_session(3)
     keys = [bytes([number]) * 16 for number in range(1, 6)]
     for key in keys:
         world.create("node1", key)
@@ -252,7 +243,7 @@ MAJORITY = Options(quorum="majority", expect=3, request_wait_s=1.5, rotate_grace
 
 
 def test_under_majority_a_rotation_answers_to_the_old_key_whoever_dies():
-    world = three_nodes(MAJORITY)
+    world = World.with_session(3, MAJORITY)
     assert rotate(world) is None
     world.run(0.1)
     world.kill("node1")
@@ -261,7 +252,7 @@ def test_under_majority_a_rotation_answers_to_the_old_key_whoever_dies():
 
 
 def test_under_majority_a_minority_rotates_nothing_and_the_old_key_goes_on():
-    world = three_nodes(MAJORITY)
+    world = World.with_session(3, MAJORITY)
     world.part("node1", "node2 node3")
     world.run(4.0)
     outcome = world.outcome("node1", world.ask("node1", "rotate", KEY, NEW, 1))
@@ -275,7 +266,7 @@ def test_under_majority_a_minority_rotates_nothing_and_the_old_key_goes_on():
 
 
 def test_a_node_that_was_cut_off_while_a_session_was_rotated_learns_of_its_alias():
-    world = three_nodes(Options(rotate_grace_s=60.0))
+    world = World.with_session(3, Options(rotate_grace_s=60.0))
     (backup,) = world.listed()
     third = next(name for name in world.processes if name not in ("node1", backup))
     world.part(f"node1 {backup}", third)
@@ -288,7 +279,7 @@ def test_a_node_that_was_cut_off_while_a_session_was_rotated_learns_of_its_alias
 
 
 def test_under_any_a_rotation_on_one_side_of_a_partition_ends_the_old_key_when_the_sides_meet():
-    world = three_nodes(Options(rotate_grace_s=60.0))
+    world = World.with_session(3, Options(rotate_grace_s=60.0))
     (backup,) = world.listed()
     third = next(name for name in world.processes if name not in ("node1", backup))
     world.part(f"node1 {third}", backup)

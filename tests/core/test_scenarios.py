@@ -18,12 +18,7 @@ from tests.core.world import KEY, World
 
 def cluster(nodes: int, options: Options) -> World:
     """Nodes whose session has node1 as its primary."""
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.2)
-    return world
+    return World.with_session(nodes, options)
 
 
 def holders(world: World, node: str = "node1") -> list[str]:

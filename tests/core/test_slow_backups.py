@@ -16,9 +16,7 @@ def keys() -> list[bytes]:
 
 def sick_world() -> tuple[World, list[bytes]]:
     """node2 applies nothing and yet lives; one session has found out. The keys of the others that it backs up."""
-    world = World(OPTIONS)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, OPTIONS)
     for key in keys():
         world.create("node1", key)
     mine = [key for key in keys() if world.listed(key) == ["node2"]]

@@ -16,21 +16,12 @@ LATE = Options(reprotect_delay_s=60.0)
 
 def cluster(nodes: int = 4, options: Options = LATE) -> World:
     """Nodes whose session has node1 as its primary."""
-    world = World(options)
-    world.boot(*(f"node{i + 1}" for i in range(nodes)))
-    world.run(1.0)
-    world.create("node1", n=b"1")
-    world.run(0.1)
-    return world
+    return World.with_session(nodes, options)
 
 
 @pytest.fixture
 def world() -> World:
     return cluster()
-
-
-def term(world: World, node: str) -> Term:
-    return world.machine(node).copies[KEY].term
 
 
 # --- the two cases ----------------------------------------------------------------------------------------
@@ -40,7 +31,7 @@ def test_the_holder_of_the_backup_becomes_primary_and_chooses_another_backup(wor
     (holder,) = world.listed()
     world.kill("node1")
     assert world.read(holder) == b"1"
-    assert term(world, holder) == Term(2, world.machine(holder).life)
+    assert world.term(holder) == Term(2, world.machine(holder).life)
     world.run(0.1)
     (new,) = world.listed()
     assert new != holder
@@ -56,7 +47,7 @@ def test_a_node_that_holds_nothing_becomes_primary_and_the_holder_stays_backup(w
     assert world.read(asker) == b"1"
     world.run(0.1)
     assert world.where() == {asker: "P", holder: "B"}
-    assert term(world, asker) == term(world, holder) == Term(2, world.machine(asker).life)
+    assert world.term(asker) == world.term(holder) == Term(2, world.machine(asker).life)
     assert world.machine(holder).stats.grants == 1
 
 
@@ -162,7 +153,7 @@ def test_the_second_backup_defers_to_the_first_and_takes_over_when_that_is_dead_
     world.kill("node1")
     world.kill(first)
     assert world.read(second) == b"1"
-    assert term(world, second).owner == world.machine(second).life
+    assert world.term(second).owner == world.machine(second).life
 
 
 def test_the_arbiter_fences_the_other_holders_before_it_grants():
@@ -177,7 +168,7 @@ def test_the_arbiter_fences_the_other_holders_before_it_grants():
     assert world.machine(first).copies[KEY].is_granting
     world.let_go()
     assert isinstance(world.outcome(asker, operation), Checkout)
-    assert term(world, second) == term(world, asker)
+    assert world.term(second) == world.term(asker)
 
 
 def test_a_holder_that_dies_while_it_is_fenced_does_not_hold_the_grant_up():

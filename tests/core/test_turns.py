@@ -16,9 +16,7 @@ def key(number: int) -> bytes:
 
 
 def cluster(options: Options) -> World:
-    world = World(options)
-    world.boot("node1", "node2", "node3")
-    world.run(1.0)
+    world = World.of(3, options)
     world.processes["node1"].sent.clear()
     return world
 
@@ -132,7 +130,7 @@ def test_a_session_that_turns_up_while_its_request_waits_is_served_without_a_rou
     world.machine("node1").directory.forget(key(2))
     operation = world.ask("node1", "open", key(2), may_refer=False)
     assert world.outcome("node1", operation) == "pending"
-    world.machine("node1").learn_locations([(key(2), location)])
+    world.machine("node1").locating.learn([(key(2), location)])
     world.run(0.5)
     assert isinstance(world.outcome("node1", operation), Checkout)
     assert asked(world) == 1

@@ -24,7 +24,7 @@ from sessiond.core.effects import (
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
-from sessiond.core.types import Life
+from sessiond.core.types import Life, Term
 from tests.core.process import Handshake, Process
 
 KEY = b"0123456789abcdef"
@@ -52,6 +52,22 @@ class World:
         self._handshakes: dict[int, Handshake] = {}
         self._boots = 0
         self._admission_number = 0
+
+    @classmethod
+    def of(cls, nodes: int, options: Options | None = None) -> "World":
+        """A cluster of node1, node2 and so on, in which everybody knows everybody."""
+        world = cls(options)
+        world.boot(*(f"node{number + 1}" for number in range(nodes)))
+        world.run(1.0)
+        return world
+
+    @classmethod
+    def with_session(cls, nodes: int = 3, options: Options | None = None) -> "World":
+        """A cluster whose session has node1 as its primary, and `n` = 1."""
+        world = cls.of(nodes, options)
+        world.create("node1", n=b"1")
+        world.run(0.1)
+        return world
 
     # --- processes ------------------------------------------------------------------------------------
 
@@ -206,6 +222,15 @@ class World:
         (primary,) = self.primaries(key)
         return [life.name for life in self.machine(primary).copies[key].backups]
 
+    def backup(self, key: bytes = KEY) -> str:
+        """Name of the node that holds the one backup copy of a session."""
+        (name,) = [name for name, role in self.where(key).items() if role == "B"]
+        return name
+
+    def term(self, name: str, key: bytes = KEY) -> Term:
+        """The term of a node's copy."""
+        return self.machine(name).copies[key].term
+
     def strangers(self, key: bytes = KEY) -> list[str]:
         """Names of the nodes that hold no copy of a session."""
         return sorted(set(self.processes) - set(self.where(key)))
@@ -263,9 +288,10 @@ class World:
             for other in labels[index + 1 :]:
                 self.cut |= {frozenset({f"{a}:7101", f"{b}:7101"}) for a in group for b in other}
 
-    def heal(self) -> None:
-        """The network is whole again; what TCP has kept meanwhile arrives."""
-        self.cut.clear()
+    def heal(self, *names: str) -> None:
+        """The network is whole again, or only between these nodes; what TCP has kept meanwhile arrives."""
+        mended = {f"{name}:7101" for name in names}
+        self.cut = {pair for pair in self.cut if mended and not pair <= mended}
         self._tell_late()
         self.settle()
 
@@ -275,8 +301,9 @@ class World:
     def _is_cut(self, one: Process, other: Process) -> bool:
         return frozenset({one.address, other.address}) in self.cut
 
-    def let_go(self) -> None:
-        self.held.clear()
+    def let_go(self, *kinds: type) -> None:
+        """What is held arrives: all of it, or messages of these kinds and what waits behind them."""
+        self.held = [entry for entry in self.held if kinds and entry[0] not in kinds]
         self.settle()
 
     def _act(self) -> bool:

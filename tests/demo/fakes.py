@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 
 from sessiond.backend import Committed, Whereabouts
-from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState, MemberView
+from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState, MemberView
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.errors import Conflict, SessionError
 from sessiond.ports import Sample
@@ -116,7 +116,7 @@ class FakeNode:
         return True
 
     def health(self) -> HealthView:
-        return HealthView(self.name, self.states[self.name], len(self.store), 0, 0.0)
+        return HealthView(self.name, self.states[self.name], len(self.store), 0, Load())
 
     def cluster_view(self) -> ClusterView:
         members = [

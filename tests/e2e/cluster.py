@@ -76,9 +76,9 @@ class Node(Process):
 
 
 class Balancer(Process):
-    """One `balancer run`, for clients in its own place."""
+    """One `balancer run`, for clients in its own place; `options` as on its command line."""
 
-    def __init__(self, name: str, site: Site, nodes: Iterable[Node], directory: Path) -> None:
+    def __init__(self, name: str, site: Site, nodes: Iterable[Node], directory: Path, *options: str) -> None:
         self.port, self.admin = site.take(), site.take()
         self.site = site
         command = python(
@@ -88,6 +88,7 @@ class Balancer(Process):
             f"--admin={HOST}:{self.admin}",
             *(f"--node={node.name}={node.site.host}:{node.http}" for node in nodes),
             "--log-format=json",
+            *options,
         )
         super().__init__(name, site.command(command), directory)
 

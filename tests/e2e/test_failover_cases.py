@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.e2e.client import Browser, Cookie
-from tests.e2e.cluster import Cluster, Place
+from tests.e2e.cluster import Balancer, Cluster, Place
 from tests.e2e.nginx import nginx_program, start_nginx
+from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -107,3 +108,21 @@ async def test_both_cases_happen_behind_a_proxy_that_picks_any_live_node(
         f"failover through {proxy}: {held} sessions at the backup's holder, {len(cases) - held} at another node"
     )
     assert 0 < held < len(cases)
+
+
+async def test_a_balancer_that_computes_the_backup_sends_every_session_to_its_holder(
+    start_cluster: Callable[..., Awaitable[Cluster]],
+) -> None:
+    cluster = await start_cluster(nodes=4, reprotect_delay_s=UNASKED_S)
+    options = ("--failover=backup", f"--secret-file={cluster.secret_file}")
+    balancer = Balancer("second", cluster.ports, cluster.nodes.values(), cluster.directory, *options)
+    cluster.others.append(balancer)
+    balancer.start()
+    await wait_until(lambda: balancer.sends_to(cluster.nodes), "the second balancer uses the nodes")
+    sessions = await sessions_of_the_victim(cluster, 20)
+    assert len({session.holder for session in sessions}) > 1
+    cluster.kill(VICTIM)
+    for session in sessions:
+        node = await goes_on_at(cluster.browser_through(balancer, session.cookie), 2)
+        assert node == session.holder
+        assert await check(cluster, session, node) == "holder asked"

@@ -75,16 +75,15 @@ class Settlement:
     def _waiting(self, process: Process) -> str | None:
         """What is left in a queue though nobody asks for anything any more."""
         machine = process.machine
-        replication, lookup = machine.replication, machine.lookup
         left = {
             "operations": process.operations_waiting,
-            "answers": len(replication.waiting),
-            "repairs": len(replication.repairing),
+            "answers": len(machine.replication.waiting),
+            "repairs": len(machine.lists.repairing),
             "grants": len(machine.takeover.granting),
-            "lookups": 0 if lookup.is_idle else 1,
+            "lookups": 0 if machine.lookup.is_idle else 1,
             "sessions to mend": machine.reprotection.backlog,
             "sessions to move": machine.rebalancing.backlog,
-            "unacked frames": sum(ledger.under_way for ledger in machine.ledgers.values()),
+            "unacked frames": sum(ledger.under_way for ledger in machine.links.ledgers.values()),
             "unprotected": machine.unprotected,
         }
         waiting = {what: number for what, number in left.items() if number}

@@ -1,5 +1,6 @@
 """One seed's world: real cores on a simulated network, with balancers, users, faults, and those who watch."""
 
+from dataclasses import fields
 from math import isfinite
 from random import Random
 from typing import Any
@@ -227,8 +228,8 @@ class Simulation:
     def _add_up(self) -> None:
         machines = [*self._ended_machines, *(process.machine for process in self.network.hosts.values())]
         for machine in machines:
-            for name in machine.stats.__slots__:
-                self.book.counts[f"stat.{name}"] += getattr(machine.stats, name)
+            for field in fields(machine.stats):
+                self.book.counts[f"stat.{field.name}"] += getattr(machine.stats, field.name)
         for session in self.sessions.values():
             for how, times in session.counts.items():
                 self.book.counts[f"session.{how}"] += times

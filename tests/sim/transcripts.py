@@ -118,8 +118,9 @@ class Script:
         groups = " ".join(self._name(word) for word in words).split("|")
         self.world.part(*groups)
 
-    def do_heal(self) -> None:
-        self.world.heal()
+    def do_heal(self, *names: str) -> None:
+        """All of the network, or `heal A B`: only between these."""
+        self.world.heal(*map(self._name, names))
 
     def do_hold(self, *words: str) -> None:
         """`hold Patch Put from A to B`: what is sent so does not arrive, nor what follows it there."""
@@ -128,12 +129,20 @@ class Script:
         kinds = [getattr(messages, word) for word in words if hasattr(messages, word)]
         self.world.hold(*kinds, by=by, to=to)
 
-    def do_release(self, *what: str) -> None:
+    def do_pass(self, *kinds: str) -> None:
+        """`pass Grant`: messages of these kinds are not held any more."""
+        self.world.let_go(*(getattr(messages, kind) for kind in kinds))
+
+    def do_release(self, *what: str) -> str:
         """`release all`: what is held arrives; `release r`: the request that holds a session is done."""
         if what == ("all",):
             self.world.let_go()
-        else:
-            self._held.pop(what[0]).release()
+            return ""
+        held = self._held.pop(what[0], None)
+        if held is None:
+            return f"{what[0]} holds no session"
+        held.release()
+        return ""
 
     # --- requests -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sessiond.backend import Committed, Elsewhere, Whereabouts
-from sessiond.contract.cluster_view import ClusterView, HealthView, MemberState, MemberView
+from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState, MemberView
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.errors import Conflict, SessionGone, Unavailable
@@ -235,7 +235,7 @@ class FakeNode:
         return self.serving and self.state is MemberState.ALIVE
 
     def health(self) -> HealthView:
-        return HealthView(self.name, self.state, len(self.stored), 0, 0.0)
+        return HealthView(self.name, self.state, len(self.stored), 0, Load())
 
     def cluster_view(self) -> ClusterView:
         row = MemberView(

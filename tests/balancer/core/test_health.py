@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balancer.core.health import Fitness, Health, Patience
-from balancer.core.pool import Node, NodeState, Pool
+from balancer.core.pool import Node, NodeState, Policy, Pool
 from sessiond.contract.address import Address
 
 PATIENCE = Patience(rise=2, fall=3, request_fall=4)
@@ -74,19 +74,54 @@ def test_a_draining_node_is_neither_up_nor_down_and_comes_back_up() -> None:
 def test_requests_must_fail_in_a_row() -> None:
     health = up()
     for _ in range(3):
-        assert not health.request_failed("reset")
+        assert not health.request_failed()
     health.request_answered()
     for _ in range(3):
-        assert not health.request_failed("reset")
-    assert health.request_failed("reset")
+        assert not health.request_failed()
+    assert health.request_failed()
+    assert health.eject("reset", 0.0)
     assert health.fitness is Fitness.DOWN
-    assert "4 requests in a row" in health.reason
-    assert not health.request_failed("reset")  # of the requests that died with it, the rest is no news
-    assert "4 requests in a row" in health.reason
+    assert health.reason == "4 requests in a row failed, the last: reset"
+    assert not health.request_failed()  # of the requests that died with it, the rest is no news
+
+
+def test_a_node_that_is_held_does_not_come_back_by_its_checks_until_it_is_released() -> None:
+    health = up()
+    health.eject("reset", 10.0)
+    assert health.reason.endswith("the last: reset; kept out for 10 s")
+    for _ in range(5):
+        assert not health.check_passed(health.check_started())
+        for _ in range(2):
+            assert not health.check_failed(health.check_started(), "slow")
+    assert "kept out" in health.reason
+    health.release()
+    assert not health.check_passed(health.check_started())
+    assert health.check_passed(health.check_started())
+    assert health.fitness is Fitness.UP
+
+
+def test_a_node_that_is_held_and_then_gone_comes_back_as_any_other() -> None:
+    health = up()
+    health.eject("reset", 10.0)
+    assert health.unreachable("refused")
+    for _ in range(2):
+        health.check_passed(health.check_started())
+    assert health.fitness is Fitness.UP
+
+
+def test_a_node_that_is_held_and_fails_its_checks_comes_back_as_any_other() -> None:
+    health = up()
+    health.eject("reset", 10.0)
+    for _ in range(3):
+        health.check_failed(health.check_started(), "slow")
+    assert health.reason == "slow"
+    for _ in range(2):
+        health.check_passed(health.check_started())
+    assert health.fitness is Fitness.UP
 
 
 EVENTS = st.lists(
-    st.sampled_from(["pass", "drain", "fail", "refuse", "unreachable", "request", "answer", "draining", "maintenance", "up"]),
+    st.sampled_from(["pass", "drain", "fail", "refuse", "unreachable", "request", "answer", "tick", "draining", "maintenance", "up"]),
     max_size=60,
 )  # fmt: skip
 
@@ -95,7 +130,11 @@ EVENTS = st.lists(
 def test_health_and_pool_agree_after_every_event(events: list[str]) -> None:
     changes: list[tuple[NodeState, str, int]] = []
     node = Node("a", Address("127.0.0.1", 1), PATIENCE)
-    pool = Pool([node], lambda changed: changes.append((changed.state, changed.reason, changed.weight)))
+    policy = Policy(slow_start_s=2.0, panic_threshold=0.5, eject_s=3.0, eject_max_s=9.0)
+    now = 0.0
+    pool = Pool(
+        [node], lambda changed: changes.append((changed.state, changed.reason, changed.weight)), policy
+    )
     for event in events:
         before = (node.state, node.reason)
         heard = len(changes)
@@ -115,6 +154,9 @@ def test_health_and_pool_agree_after_every_event(events: list[str]) -> None:
                 pool.request_failed(node, "reset")
             case "answer":
                 node.health.request_answered()
+            case "tick":
+                now += 1.0
+                pool.tick(now)
             case order:
                 pool.set_order(node, NodeState(order))
         pool.check_invariants()

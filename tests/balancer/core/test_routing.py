@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from balancer.core.algorithms import random_node, round_robin
 from balancer.core.health import Patience
-from balancer.core.pool import Node, NodeState, Pool
+from balancer.core.pool import Node, NodeState, Policy, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder
 from sessiond.contract.address import Address
@@ -18,8 +18,9 @@ TOKEN = b"A" * 28
 PATIENCE = Patience(rise=1, fall=3, request_fall=5)
 
 
-def pool_of(*names: str) -> Pool:
-    pool = Pool([Node(name, Address("127.0.0.1", 80), PATIENCE) for name in names])
+def pool_of(*names: str, zones: Mapping[str, str] = MappingProxyType({}), **policy: Any) -> Pool:
+    nodes = [Node(name, Address("127.0.0.1", 80), PATIENCE, zone=zones.get(name, "")) for name in names]
+    pool = Pool(nodes, policy=Policy(**policy))
     for node in pool.nodes.values():
         pool.check_passed(node, node.health.check_started(), sessions=None, draining=False)
     return pool
@@ -125,30 +126,33 @@ def test_an_owner_is_a_known_node_that_is_up() -> None:
     assert router.owner("node2") is None
 
 
-def test_round_robin_follows_the_weights_and_interleaves() -> None:
-    nodes = list(pool_of("a", "b", "c").nodes.values())
-    choose = round_robin()
-    assert [choose(nodes).name for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
-    nodes[0].weight = 4
-    nodes[2].weight = 0
-    choose = round_robin()
-    assert [choose(nodes).name for _ in range(10)] == ["a", "a", "b", "a", "a", "a", "a", "b", "a", "a"]
-    for node in nodes:
-        node.weight = 0
-    assert {choose(nodes).name for _ in range(3)} == {"a", "b", "c"}
+def test_our_own_zone_is_preferred_while_a_node_is_up_there() -> None:
+    pool = pool_of("node1", "node2", "node3", zones={"node1": "a", "node2": "b", "node3": "b"}, zone="b")
+    router = router_of(pool)
+    local = {pool.nodes["node2"], pool.nodes["node3"]}
+    assert {router.first(b"", b"/") for _ in range(20)} == local
+    assert {router.first(cookie(b"node9"), b"/") for _ in range(40)} == local
+    assert router.first(cookie(b"node1"), b"/") is pool.nodes["node1"]  # its session is there
+    pool.set_weight(pool.nodes["node2"], 0)
+    pool.unreachable(pool.nodes["node3"], "refused")
+    assert {router.first(b"", b"/") for _ in range(20)} == {pool.nodes["node1"]}
+    pool.set_weight(pool.nodes["node1"], 0)
+    pool.set_order(pool.nodes["node2"], NodeState.MAINTENANCE)
+    assert router.first(b"", b"/") is pool.nodes["node1"]
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_in_a_whole_round_every_node_gets_its_weight(weights: list[int]) -> None:
-    nodes = list(pool_of(*(f"n{i}" for i in range(len(weights)))).nodes.values())
-    for node, weight in zip(nodes, weights, strict=True):
-        node.weight = weight
-    choose = round_robin()
-    chosen = Counter(choose(nodes).name for _ in range(sum(weights)))
-    assert [chosen[node.name] for node in nodes] == weights
+def test_a_retry_spills_over_to_another_zone_when_its_own_has_been_tried() -> None:
+    pool = pool_of("node1", "node2", zones={"node1": "a", "node2": "b"}, zone="b")
+    router = router_of(pool)
+    assert router.another(()) is pool.nodes["node2"]
+    assert router.another((pool.nodes["node2"],)) is pool.nodes["node1"]
 
 
-def test_random_choice_reaches_everybody() -> None:
-    nodes = list(pool_of("a", "b", "c").nodes.values())
-    choose = random_node(random.Random(3))
-    assert Counter(choose(nodes).name for _ in range(300)).keys() == {"a", "b", "c"}
+def test_in_a_panic_a_session_is_sent_to_its_own_node_whatever_health_says() -> None:
+    pool = pool_of("node1", "node2", "node3", panic_threshold=0.5)
+    router = router_of(pool)
+    for name in ("node1", "node2"):
+        pool.unreachable(pool.nodes[name], "refused")
+    assert router.first(cookie(b"node1"), b"/") is pool.nodes["node1"]
+    assert {router.first(b"", b"/") for _ in range(20)} == set(pool.nodes.values())
+    assert router.owner("node2") is pool.nodes["node2"]

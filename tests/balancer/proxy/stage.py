@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from balancer.core.health import Patience
 from balancer.core.pool import Node, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder
+from balancer.proxy.listening import Listener, address_of, open_sockets
 from balancer.proxy.service import ProxyService
-from balancer.settings import Settings
+from balancer.settings import Settings, policy
 from sessiond.contract.address import Address
+from tests.support import certificates
 
 DEADLINE_S = 20.0
 """Generous: only a hang reaches it."""
@@ -170,11 +173,13 @@ class ScriptedNode:
     connections: int = 0
     address: Address = field(default_factory=lambda: Address("127.0.0.1", 0))
     errors: list[BaseException] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
+        host, port = self.address
+        self._server = await asyncio.start_server(self._serve, host, port, ssl=self.tls)
         self.address = Address(*self._server.sockets[0].getsockname()[:2])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -255,7 +260,12 @@ class Client:
 
 
 class Stage:
-    """``async with Stage(node, …, connect_timeout_s=…) as stage``: nodes listening and up, proxy serving."""
+    """``async with Stage(node, …, connect_timeout_s=…) as stage``: nodes listening and up, proxy serving.
+
+    `uses_tls`, of all stages while a test runs: clients and nodes both speak TLS (`conftest.transport` sets it).
+    """
+
+    uses_tls = False
 
     def __init__(self, *nodes: ScriptedNode, **settings: Any) -> None:
         self.scripted = nodes
@@ -267,32 +277,45 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         for node in self.scripted:
+            if self.uses_tls:
+                node.tls = certificates.server_context()
             await node.start()
         settings = Settings(**self._settings)
         patience = Patience(rise=1, fall=3, request_fall=settings.request_fall)
         nodes = [Node(node.name, node.address, patience) for node in self.scripted]
-        self.pool = Pool(nodes, lambda node: self.changes.append(f"{node.name} {node.state}"))
+        self.pool = Pool(
+            nodes, lambda node: self.changes.append(f"{node.name} {node.state}"), policy(settings)
+        )
         for node in nodes:
             self.pool.check_passed(node, node.health.check_started(), sessions=None, draining=False)
         router = Router(self.pool, route_finder(settings.cookie_name), random.Random(1))
         self.service = ProxyService(
-            settings, self.pool, router, lambda node: self.suspected.append(node.name)
+            settings,
+            self.pool,
+            router,
+            lambda node: self.suspected.append(node.name),
+            certificates.client_context() if self.uses_tls else None,
         )
         self.service.start()
-        self._server = await asyncio.get_running_loop().create_server(self.service, "127.0.0.1", 0)
+        (sockets,) = await open_sockets(Address("127.0.0.1", 0))
+        self.address = address_of(sockets)
+        self._listener = Listener(
+            self.service, sockets, certificates.server_context() if self.uses_tls else None
+        )
+        await self._listener.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await self._listener.close()
         for client in self._clients:
             client.reset()
         self.service.pre_shutdown()
         await self.service.shutdown(DEADLINE_S)
         for node in self.scripted:
             await node.stop()
-        await until(lambda: all(node.active == 0 for node in self.pool.nodes.values()))
+        await until(lambda: all(node.active == node.queued == 0 for node in self.pool.nodes.values()))
         self.pool.check_invariants()
         assert self.service.active_connections == 0
         if error is None:
@@ -302,7 +325,7 @@ class Stage:
         return self.pool.nodes[name]
 
     async def client(self) -> Client:
-        host, port = self._server.sockets[0].getsockname()[:2]
-        client = Client(*await asyncio.open_connection(host, port))
+        tls = certificates.client_context() if self.uses_tls else None
+        client = Client(*await asyncio.open_connection(*self.address, ssl=tls))
         self._clients.append(client)
         return client

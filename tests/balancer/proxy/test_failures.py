@@ -17,6 +17,8 @@ from tests.balancer.proxy.stage import (
     until,
 )
 
+pytestmark = pytest.mark.over_tls
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n" + cookie("node1") + b"\r\nhello"
 GET = get(b"/", cookie("node1"))
 
@@ -389,6 +391,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED.keys())
 @pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.plain
 async def test_malformed_answers_become_502(answer: bytes, bytewise: bool) -> None:
     async def script(connection: Connection) -> None:
         await connection.request()

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 
+import pytest
+
 from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, get, until
+
+pytestmark = pytest.mark.over_tls
 
 BUFFERED_MAX = 96 * 1024 * 1024
 """More than the sockets between two ends can hold (Linux grows each of two receive buffers to 32 MiB), less than what the
@@ -157,6 +161,7 @@ async def test_a_client_that_resets_ends_its_request_at_the_node() -> None:
         assert stage["node1"].counters.failures == 0
 
 
+@pytest.mark.plain
 async def test_a_client_that_closes_and_stays_silent_ends_its_request_after_a_while() -> None:
     gone = asyncio.Event()
 
@@ -186,6 +191,7 @@ async def test_a_client_that_goes_within_a_body_ends_the_request_at_the_node() -
         assert node.requests == []
 
 
+@pytest.mark.plain
 async def test_a_half_closed_client_gets_the_answers_to_all_it_asked() -> None:
     node = ScriptedNode("node1")
     async with Stage(node) as stage:

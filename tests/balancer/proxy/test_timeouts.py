@@ -11,6 +11,8 @@ import pytest
 from balancer.core.pool import NodeState
 from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, cookie, get, until
 
+pytestmark = pytest.mark.over_tls
+
 SHORT = 0.3
 GET = get(b"/", cookie("node1"))
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n" + cookie("node1") + b"\r\nab"

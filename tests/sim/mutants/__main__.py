@@ -1,8 +1,9 @@
-"""`python -m tests.sim.mutants`: search the seed that finds each planted bug, and print the table."""
+"""`python -m tests.sim.mutants`: search the seed that finds each planted bug, and print the table (markdown)."""
 
 import argparse
 import json
 import re
+import textwrap
 from pathlib import Path
 
 from tests.sim.mutants.aims import AIMED
@@ -15,6 +16,9 @@ from tests.sim.transcripts import difference
 
 RECORD = Path(__file__).parent / "seeds.json"
 """Planted bug → the seed that finds it, for the tests."""
+
+TOLD_MAX = 110
+"""Characters of a violation that the table shows."""
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 
@@ -44,23 +48,37 @@ def find(mutant: Mutant, seeds: range) -> tuple[int, str] | None:
     return None
 
 
+def row(mutant: Mutant, found: tuple[int, str] | None) -> str:
+    """A line of the table: rule, bug, second defences switched off with it, who finds it, and by what."""
+    beside = ", ".join(f"`{edit.method.__qualname__}`" for edit in mutant.beside)
+    if found is None:
+        return f"| {mutant.rule} | {mutant.name} | {beside} | NOT FOUND | |"
+    seed, violation = found
+    by = mutant.scenario.replace("_", " ") if mutant.scenario else f"`{mutant.plan}`, {seed}"
+    told = re.sub(r"Life\(name='(\w+)', incarnation=\d+\)|`", r"\1", violation)
+    told = textwrap.shorten(told, TOLD_MAX, placeholder=" …")
+    return f"| {mutant.rule} | {mutant.name} | {beside} | {by} | {told} |"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many to try for each")
+    parser.add_argument("--recorded", action="store_true", help="only the seeds that are known to find them")
     parser.add_argument("--only", help="names that contain this")
     given = parser.parse_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     missed = 0
-    for mutant in MUTANTS:
+    print("| rule | planted bug | switched off with it | scenario, or plan and seed | what it shows |")
+    print("|---|---|---|---|---|")
+    for mutant in sorted(MUTANTS, key=lambda mutant: mutant.rule):
         if given.only and given.only not in mutant.name:
             continue
-        found = find(mutant, range(given.seeds))
+        first = record.get(mutant.name, 0)
+        found = find(mutant, range(first, first + 1) if given.recorded else range(given.seeds))
         missed += found is None
-        seed, violation = found or ("-", "NOT FOUND")
-        by = mutant.scenario or f"{mutant.plan} {seed}"
-        print(f"{mutant.name:45} {mutant.rule:15} {by:35} {violation}", flush=True)
+        print(row(mutant, found), flush=True)
         if found is not None and not mutant.scenario:
-            record[mutant.name] = seed
+            record[mutant.name] = found[0]
             RECORD.write_text(json.dumps(record, indent=2) + "\n")
     return min(missed, 1)
 

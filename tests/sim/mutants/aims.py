@@ -32,6 +32,8 @@ AIMED = {
         weather_s=0.15,
         options=replace(FAST, copies=2, reprotect_delay_s=0.05),
     ),
+    "stints": replace(SHORT, nodes=3, down_max=1, faults=("crash",), weather_s=0.05, lasts_s=15.0),
+    "parts": replace(SHORT, strict=False, faults=("part", "part one way")),
     "cuts": replace(
         SHORT, strict=False, clients=2, faults=("part", "part one way"), options=replace(FAST, copies=2)
     ),

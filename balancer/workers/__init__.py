@@ -1,0 +1,1 @@
+"""Several processes that share the listening port, and the supervisor that keeps them and speaks for them."""

@@ -1,0 +1,213 @@
+"""The process that keeps the workers: it opens their sockets, starts them anew when they die, and speaks for them.
+
+It serves the one admin port, with what the workers report, and passes on what is said there; not one byte of a
+request comes through it, and the workers go on serving should it stand still. What one worker notices about a node it
+tells to the others, which look at once; so they agree within a health check, though each knows nodes only by itself.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from balancer import reloading
+from balancer.admin.port import AdminPort
+from balancer.admin.source import UnknownNode
+from balancer.proxy.listening import address_of, open_sockets
+from balancer.settings import Settings, listen_address, validated
+from balancer.workers.channel import Message
+from balancer.workers.keeper import Keeper
+from balancer.workers.merging import Departed, merged, merged_rows, merged_totals, packed
+from balancer.workers.packing import packed_settings
+from sessiond.contract.address import Address
+
+START_TIMEOUT_S = 60.0
+"""The workers get so long until all serve for the first time."""
+
+ORDER_TIMEOUT_S = 5.0
+"""The operator waits so long for the workers to confirm an order."""
+
+log = structlog.get_logger("balancer")
+
+
+class Supervisor(Collector):
+    """As a `Balancer`: `await start()`, later `await stop()`. Raises `ConfigurationError` before it listens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = validated(settings)
+        self.keepers: list[Keeper] = []
+        self._orders: dict[str, dict[str, Any]] = {}
+        self._numbers = itertools.count(1)
+        self._awaited: dict[tuple[int, Keeper], asyncio.Future[Message | None]] = {}
+        self._departed = Departed()
+        self._latest: list[Keeper] = []  # those with a report, the newest last
+        self._all_serving = asyncio.Event()
+        self._is_stopping = False
+        self._listen_address: Address | None = None
+        self._admin = AdminPort(self.settings, self)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.registry.register(self)
+
+    @property
+    def listen_address(self) -> Address:
+        """Where browsers are served; the port is the real one even if 0 was asked for."""
+        if self._listen_address is None:
+            raise RuntimeError("not started")
+        return self._listen_address
+
+    @property
+    def admin_address(self) -> Address:
+        return self._admin.address
+
+    async def start(self) -> None:
+        """Returns when all workers serve."""
+        settings = self.settings
+        try:
+            await self._admin.start()
+            opened = await open_sockets(listen_address(settings.listen, "listen"), settings.workers)
+            self._listen_address = address_of(opened[0])
+            for number, sockets in enumerate(opened, 1):
+                keeper = Keeper(number, sockets, self._instructions, self._received, self._ended)
+                self.keepers.append(keeper)
+                keeper.start()
+            await self._wait_until_all_serve()
+        except BaseException:
+            await self.stop()
+            raise
+        log.info(
+            "balancer.started",
+            listen=str(self.listen_address),
+            admin=str(self.admin_address),
+            workers=settings.workers,
+        )
+
+    async def stop(self) -> None:
+        """Have all workers finish their requests and end; the admin port goes last. May be called twice."""
+        self._is_stopping = True
+        await asyncio.gather(*(keeper.stop(self.settings.drain_timeout_s) for keeper in self.keepers))
+        await self._admin.stop()
+
+    async def _wait_until_all_serve(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._all_serving.wait()
+        except TimeoutError:
+            raise RuntimeError(
+                f"the workers do not serve after {START_TIMEOUT_S:g} s; the log says why"
+            ) from None
+
+    async def reload(self, settings: Settings) -> list[str]:
+        """As `Balancer.reload`. The workers follow within their next turn."""
+        self.settings, waiting = reloading.merged(self.settings, validated(settings))
+        self._admin.configure(self.settings)
+        for keeper in self.keepers:
+            keeper.send(self._instructions(keeper.number))
+        return waiting
+
+    # The source of the admin port.
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return merged_rows((report["nodes"] for report in self._reports()), self._departed)
+
+    def totals(self) -> dict[str, Any]:
+        return merged_totals((report["totals"] for report in self._reports()), self._departed)
+
+    def hindrance(self) -> tuple[str, str] | None:
+        if self._is_stopping:
+            return "stopping", "the balancer is stopping"
+        worst = "starting", "no worker serves yet"
+        for report in self._reports():
+            if report["hindrance"] is None:
+                return None
+            worst = tuple(report["hindrance"])
+        return worst
+
+    async def order(self, name: str, order: Any) -> dict[str, Any]:
+        """All workers carry it out; those that start later do so before they serve."""
+        number = next(self._numbers)
+        loop = asyncio.get_running_loop()
+        asked = {(number, keeper): loop.create_future() for keeper in self._latest}
+        self._awaited |= asked
+        for _, keeper in asked:
+            keeper.send({"kind": "order", "number": number, "node": name, "order": order})
+        try:
+            async with asyncio.timeout(ORDER_TIMEOUT_S):
+                answers = [answer for answer in await asyncio.gather(*asked.values()) if answer is not None]
+        except TimeoutError:
+            raise TimeoutError(
+                f"a worker did not confirm within {ORDER_TIMEOUT_S:g} s; the others have it"
+            ) from None
+        finally:
+            for key in asked:
+                self._awaited.pop(key, None)
+        for answer in answers:
+            if "unknown" in answer:
+                raise UnknownNode(answer["unknown"])
+            if "refused" in answer:
+                raise ValueError(answer["refused"])
+        if not answers:
+            raise TimeoutError("no worker serves now; ask again")
+        self._orders[name] = {**self._orders.get(name, {}), **order}
+        (row,) = merged_rows(([answer["row"]] for answer in answers), self._departed)
+        return row
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, the workers' added up and those of this process with them."""
+        reports = [report["families"] for report in self._reports()]
+        yield from merged(
+            [self._departed.families, packed(ProcessCollector(registry=None).collect()), *reports]
+        )
+        yield GaugeMetricFamily("balancer_workers", "Workers that run", value=len(self._latest))
+        starts = sum(keeper.starts for keeper in self.keepers)
+        yield CounterMetricFamily(
+            "balancer_worker_starts", "Workers started, the first ones too", value=starts
+        )
+
+    def _reports(self) -> Iterator[Message]:
+        return (keeper.report for keeper in self._latest if keeper.report is not None)
+
+    # What the keepers tell.
+
+    def _instructions(self, number: int) -> Message:
+        settings = packed_settings(self.settings)
+        return {"kind": "settings", "worker": number, "settings": settings, "orders": self._orders}
+
+    def _received(self, keeper: Keeper, message: Message) -> None:
+        match message["kind"]:
+            case "report":
+                self._reported(keeper, message)
+            case "ordered":
+                waiting = self._awaited.get((message["number"], keeper))
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+
+    def _reported(self, keeper: Keeper, report: Message) -> None:
+        if keeper.report is None:
+            # What was ordered while it started. Numbers that nobody waits for: it did not know them any better.
+            for name, order in self._orders.items():
+                keeper.send({"kind": "order", "number": 0, "node": name, "order": order})
+        keeper.report = report
+        if keeper in self._latest:
+            self._latest.remove(keeper)
+        self._latest.append(keeper)
+        if report["changed"]:
+            for other in self.keepers:
+                if other is not keeper:
+                    other.send({"kind": "check", "nodes": report["changed"]})
+            self._admin.changed()
+        if all(each.is_serving for each in self.keepers):
+            self._all_serving.set()
+
+    def _ended(self, keeper: Keeper) -> None:
+        if keeper.report is not None:
+            self._latest.remove(keeper)
+            self._departed.add(*(keeper.report[part] for part in ("nodes", "totals", "families")))
+        for (_, asked), waiting in self._awaited.items():
+            if asked is keeper and not waiting.done():
+                waiting.set_result(None)
+        self._admin.changed()

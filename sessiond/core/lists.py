@@ -1,0 +1,185 @@
+"""A primary's list of backups: how it grows and shrinks (protocol 2.4), and that it is told (protocol 3.1).
+
+Invariant: changes are append-only. A newcomer is added and counts at once; a member leaves only by its own word
+(RELEASED) or by death, and counts until then, however slow it is. Who is a good member is `candidates`' to say, when
+lists are gone through without a write `upkeep`'s, `reprotection`'s and `rebalancing`'s.
+"""
+
+from typing import TYPE_CHECKING
+
+from sessiond.core import messages as m
+from sessiond.core.copies import Copy, Follower, Role
+from sessiond.core.types import Key, Life
+
+if TYPE_CHECKING:
+    from sessiond.core.machine import Machine
+
+
+class Lists:
+    def __init__(self, machine: "Machine") -> None:
+        self._machine = machine
+        self.repairing: dict[Key, float] = {}
+        """Primaries whose list is not as it should be and can be mended, and when they were last looked at."""
+
+        self.unprotected: dict[Key, None] = {}
+        """Primaries with fewer backups in step than configured, whether that can be mended or not."""
+
+    def forget(self, key: Key) -> None:
+        """This node is not the session's primary any more."""
+        self.repairing.pop(key, None)
+        self.unprotected.pop(key, None)
+
+    def maintain(self, copy: Copy) -> None:
+        """Bring a primary's list towards `copies` backups in step, then release what may go.
+
+        Append-only: a newcomer is added and counts at once; a slow or surplus member is asked to leave and
+        counts until it has left.
+        """
+        machine = self._machine
+        now, wanted = machine.now, machine.options.copies
+        leads = copy.leads
+        changed = machine.lease.is_held() and self._drop_dead(copy)
+        for life, follower in leads.followers.items():
+            if follower.acked >= copy.version:
+                follower.slow = False
+                follower.waiting_since = now
+            elif now - follower.waiting_since > machine.options.ack_timeout_s:
+                follower.slow = True
+                machine.candidates.was_late(life)
+            elif life in machine.candidates.late:
+                follower.slow = True  # another session has waited for it already
+        changed |= self._extend(copy)
+        self._release_surplus(copy)
+        for life, follower in leads.followers.items():
+            if follower.acked < copy.version and self.may_resend(follower):
+                machine.replication.send_copy(copy, life)
+        if changed:
+            self.announce(copy)
+        in_step = sum(f.acked >= copy.version and f.released_at is None for f in leads.followers.values())
+        if in_step < wanted and not self._is_being_created(copy):
+            self.unprotected[copy.key] = None
+        else:
+            self.unprotected.pop(copy.key, None)
+        as_wanted = len(copy.backups) == wanted and in_step == wanted
+        if leads.handoff is None and (
+            as_wanted or not (copy.backups or machine.candidates.beside(copy.key, copy.backups))
+        ):
+            self.repairing.pop(copy.key, None)
+        else:
+            self.repairing.setdefault(copy.key, now)
+        machine.replication.progress(copy)
+
+    def _is_being_created(self, copy: Copy) -> bool:
+        """Whether its first copies are under way, so that nothing of it has been promised to anybody yet."""
+        machine = self._machine
+        wanted = machine.options.copies
+        is_young = machine.now - copy.leads.since <= machine.options.ack_timeout_s
+        return is_young and copy.term.epoch == 1 and copy.seq == wanted == len(copy.backups)
+
+    def may_resend(self, follower: Follower) -> bool:
+        """Whether a member that stays should have answered by now."""
+        overdue = self._machine.now - follower.sent_at > self._machine.options.ack_timeout_s
+        return overdue and follower.released_at is None
+
+    def _drop_dead(self, copy: Copy) -> bool:
+        is_dead = self._machine.membership.is_dead
+        dead = [life for life in copy.backups if is_dead(life)]
+        if dead:
+            copy.backups = tuple(life for life in copy.backups if life not in dead)
+            copy.seq += 1
+            for life in dead:
+                copy.leads.followers.pop(life, None)
+        return bool(dead)
+
+    def _extend(self, copy: Copy) -> bool:
+        machine = self._machine
+        leads = copy.leads
+        good = sum(
+            not follower.slow and not machine.membership.is_draining(life)
+            for life, follower in leads.followers.items()
+        )
+        missing = machine.options.copies - good
+        if missing <= 0:
+            return False
+        candidates = machine.candidates.beside(copy.key, copy.backups)[:missing]
+        for name in candidates:
+            self._add(copy, name)
+        return bool(candidates)
+
+    def _add(self, copy: Copy, name: str) -> None:
+        machine = self._machine
+        life = machine.membership.life_of(name)
+        copy.seq += 1
+        copy.backups = (*copy.backups, life)
+        copy.leads.followers[life] = Follower(added_seq=copy.seq, waiting_since=machine.now)
+        machine.stats.backups_added += 1
+        machine.replication.send_copy(copy, life)
+
+    def misplaced(self, copy: Copy) -> list[str]:
+        """Names of members that `placement` wants in a list and that are not in it."""
+        best = self._machine.candidates.best(copy.key)[: self._machine.options.copies]
+        held = {life.name for life in copy.backups}
+        return [name for name in best if name not in held]
+
+    def move(self, copy: Copy, to: list[str]) -> bool:
+        """Begin to move backups of a list that is as it should be; False if it is not, and has to settle first.
+
+        Nothing is given up for it: the better ones are added, and when they are in step `maintain` releases others.
+        """
+        machine = self._machine
+        leads = copy.leads
+        in_step = all(follower.acked >= copy.version for follower in leads.followers.values())
+        if leads.handoff is not None or len(copy.backups) != machine.options.copies or not in_step:
+            return False
+        for name in to:
+            self._add(copy, name)
+        self.announce(copy)
+        self.repairing.setdefault(copy.key, machine.now)
+        return True
+
+    def _release_surplus(self, copy: Copy) -> None:
+        machine = self._machine
+        leads, wanted = copy.leads, machine.options.copies
+        for life, follower in leads.followers.items():
+            asked = follower.released_at
+            if asked is not None and machine.now - asked > machine.options.ack_timeout_s:
+                self._release(copy, life)  # it, or its answer, may have been lost
+        if machine.draining or len(copy.backups) <= wanted:
+            return
+        # A better one whose ack is under way is waited for until it is slow, or moving to it would be undone.
+        staying = [
+            life
+            for life in copy.backups
+            if leads.followers[life].released_at is None
+            and not leads.followers[life].slow
+            and not machine.membership.is_draining(life)
+        ]
+        kept = machine.candidates.best_of(copy.key, staying)[:wanted]
+        if len(kept) < wanted or any(leads.followers[life].acked < copy.version for life in kept):
+            return
+        for life in copy.backups:
+            if life not in kept and leads.followers[life].released_at is None:
+                self._release(copy, life)
+
+    def _release(self, copy: Copy, life: Life) -> None:
+        copy.leads.followers[life].released_at = self._machine.now
+        self._machine.send((life,), m.Release(copy.key, copy.term, copy.seq))
+
+    def announce(self, copy: Copy) -> None:
+        """Tell where the session lives."""
+        machine = self._machine
+        machine.locating.merge(copy.key, copy.location)
+        machine.announcements.add(copy.key, copy.location, copy.backups)
+
+    def on_released(self, life: Life, released: m.Released) -> None:
+        copy = self._machine.copies.get(released.key)
+        if copy is None or copy.role is not Role.PRIMARY or copy.term != released.term:
+            return
+        follower = copy.leads.followers.get(life)
+        if follower is None or released.seq < follower.added_seq:
+            return
+        del copy.leads.followers[life]
+        copy.backups = tuple(other for other in copy.backups if other != life)
+        copy.seq += 1
+        self.announce(copy)
+        self.maintain(copy)
