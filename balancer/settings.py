@@ -121,6 +121,9 @@ class Settings:
     request_head_bytes_max: int = 32_768
     """Largest request line with header fields; beyond it 414 or 431. Cookies make heads large; 8 KiB is rarely enough."""
 
+    line_bytes_max: int = 16_384
+    """Longest request line (414) or header field (431). All cookies are one field; nodes often take 8 KiB only."""
+
     response_head_bytes_max: int = 65_536
     """Largest head of a node's answer; beyond it 502. Larger than `request_head_bytes_max`: nodes are trusted more."""
 
@@ -138,6 +141,10 @@ class Settings:
 
     body_idle_timeout_s: float = 30.0
     """A client that sends nothing of its body, or reads nothing of its answer, for so long is cut off."""
+
+    body_rate_min: int = 500
+    """A body that comes more slowly, in bytes per second once `body_idle_timeout_s` has passed, is cut off (408): a byte
+    now and then would hold a connection for ever. 0 for clients that trickle for hours on purpose."""
 
     response_head_timeout_s: float = 60.0
     """A node has so long to begin its answer after it has the request (504). Longer than the slowest page."""
@@ -244,7 +251,7 @@ WORKERS_MAX = 256
 
 MAY_BE_ZERO = frozenset(
     {
-        "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
+        "body_rate_min", "retry_share", "retry_reserve", "replay_bytes_max", "drain_timeout_s", "node_idle_connections_max",
         "slow_start_s", "panic_threshold", "node_connections_max", "node_queue_max",
         "eject_s", "eject_share_max",
     }

@@ -9,6 +9,7 @@ Order of use: `feed`, then `head` until it returns one, then `advance` and `take
 again for the next message. `take` before the next `feed`.
 """
 
+import sys
 from dataclasses import dataclass
 
 import httptools
@@ -45,6 +46,8 @@ class Limits:
     head_bytes_max: int
     header_count_max: int
     body_bytes_max: int
+    line_bytes_max: int = sys.maxsize
+    """Of the first line or a field, without its end."""
 
 
 class MessageReader:
@@ -59,7 +62,7 @@ class MessageReader:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._remembered_bytes_max = min(limits.head_bytes_max, REMEMBERED_BYTES_MAX)
+        self._remembered_bytes_max = min(limits.head_bytes_max, limits.line_bytes_max, REMEMBERED_BYTES_MAX)
         self._buffer = b""
         self._position = 0  # approved so far
         self._taken = 0  # handed out so far
@@ -132,7 +135,8 @@ class MessageReader:
             self._check_partial(len(buffer))
             self._scanned = len(buffer) if start < len(buffer) else 0  # what is fed to nothing begins at 0
             return None
-        if end - start > self._limits.head_bytes_max:
+        if end - start > self._limits.head_bytes_max or end - start > self._limits.line_bytes_max:
+            self._scanned = start
             self._check_partial(end)
         self._taken = start
         self._position = end
@@ -143,15 +147,28 @@ class MessageReader:
         """Refuse a head as soon as it is hopeless, by the same rule wherever the bytes were split."""
         buffer, start = self._buffer, self._position
         limit = start + self._limits.head_bytes_max
-        feed = buffer.find(b"\n", max(start, self._scanned), limit)
+        scanned = max(start, self._scanned)
+        line = max(start, buffer.rfind(b"\n", start, scanned) + 1)
+        feed = buffer.find(b"\n", scanned, limit)
         while feed >= 0:
+            self._check_line(line, feed)
             if feed == start or buffer[feed - 1] != CARRIAGE_RETURN:
                 raise Refused(400, "line feed without carriage return")
-            feed = buffer.find(b"\n", feed + 1, limit)
+            line = feed + 1
+            feed = buffer.find(b"\n", line, limit)
+        self._check_line(line, min(end, limit))
         if end > limit:
             if buffer.find(b"\r\n", start, limit) < 0:
                 raise Refused(414, "request line too long")
             raise Refused(431, "head too large")
+
+    def _check_line(self, line: int, end: int) -> None:
+        """Refuse the line from `line` to `end` if it is too long; its last byte may be the carriage return."""
+        excess = end - line - self._limits.line_bytes_max
+        if excess > 1 or (excess == 1 and self._buffer[end - 1] != CARRIAGE_RETURN):
+            if line == self._position:
+                raise Refused(414, "request line too long")
+            raise Refused(431, "header field too long")
 
     def _follow_chunks(self, parser_type: type[Parser], head: bytes) -> Framing:
         """A chunked body follows, which llhttp reads along; it needs the (approved) head for that."""

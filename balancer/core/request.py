@@ -42,6 +42,7 @@ _OURS = (REPLAY, OWNER)
 _REQUEST_ID_FIELD = b"x-request-id"
 _REQUEST_IDS = spellings(_REQUEST_ID_FIELD)
 _CLAIMS = spellings(*_CLAIMS_OF_PROXIES)
+_CLOSE_LINE = b"\r\nConnection: close\r\n"
 _VALUE_BYTES = bytes([9, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """All bytes that the value of a field may have (RFC 9110, 5.5)."""
 _ORDINARY = frozenset({b"host", b"cookie", b"content-length", b"connection"})
@@ -118,7 +119,7 @@ class RequestReader(MessageReader):
         return ordinary
 
     def _ordinary(self, head: bytes) -> RequestHead | None:
-        """The request, if nothing in it needs to change or to stay here: its bytes travel as they came."""
+        """The request, if nothing in it but `Connection: close` stays here: else its bytes travel as they came."""
         fields_at = head.find(b"\r\n") + 2
         line = _ordinary_line(head[:fields_at])
         # The cookie is cut out of what is looked up: the other fields many users have in common.
@@ -134,7 +135,7 @@ class RequestReader(MessageReader):
             fields = _ordinary_fields(head[fields_at:start] + head[end:])
         if line is None or fields is None:
             return None
-        host, cookie, length, field_count = fields
+        host, cookie, length, field_count, closes = fields
         if cut_cookie:
             if cookie:  # there are several: the long way joins them
                 return None
@@ -142,8 +143,10 @@ class RequestReader(MessageReader):
         if field_count > self._limits.header_count_max or length > self._limits.body_bytes_max:
             return None
         method, target = line
+        if closes:
+            head = head.replace(_CLOSE_LINE, b"\r\n", 1)
         forwarded = head[:-2] + self._forwarding.lines(host)
-        return RequestHead(method, target, cookie, forwarded, False, True, b"", length, False)
+        return RequestHead(method, target, cookie, forwarded, False, not closes, b"", length, False)
 
     def _interpret(self, head: bytes) -> RequestHead:
         """Any request: something may be left out, replaced or added, or all of it refused."""
@@ -260,6 +263,7 @@ class _OrdinaryFields(NamedTuple):
     cookie: bytes
     length: int
     field_count: int
+    closes: bool
 
 
 @lru_cache(REMEMBERED_MAX)
@@ -273,21 +277,22 @@ def _ordinary_line(line: bytes) -> tuple[bytes, bytes] | None:
 
 @lru_cache(REMEMBERED_MAX)
 def _ordinary_fields(fields: bytes) -> _OrdinaryFields | None:
-    """What the fields say (to the end of the head), if llhttp accepts them and all of them may travel as they are."""
+    """What the fields say (to the end of the head), if llhttp accepts them and they may travel as they are."""
     head = b"GET / HTTP/1.1\r\n" + fields  # which line it is makes no difference to fields without Upgrade
     try:
         httptools.HttpRequestParser(NO_CALLBACKS).feed_data(head)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     found = _find_fields(head)
-    if not found.keys() <= _ORDINARY or found.get(b"connection", KEEP_ALIVE).lower() != KEEP_ALIVE:
+    connection = found.get(b"connection", KEEP_ALIVE).lower()
+    closes = connection == b"close" and head.count(_CLOSE_LINE) == 1
+    if not found.keys() <= _ORDINARY or not (closes or connection == KEEP_ALIVE):
         return None
     host = found.get(b"host")
     if host is None or HOST.fullmatch(host) is None:
         return None
-    return _OrdinaryFields(
-        host, found.get(b"cookie", b""), int(found.get(b"content-length", 0)), head.count(b"\r\n") - 2
-    )
+    length, field_count = int(found.get(b"content-length", 0)), head.count(b"\r\n") - 2
+    return _OrdinaryFields(host, found.get(b"cookie", b""), length, field_count, closes)
 
 
 def _connection(value: bytes, dropped: set[bytes], *, is_http_1_0: bool) -> tuple[bool, bool]:

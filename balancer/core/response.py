@@ -29,7 +29,7 @@ SWITCHING_PROTOCOLS, NO_CONTENT, NOT_MODIFIED = 101, 204, 304
 
 @dataclass(slots=True)
 class ResponseHead:
-    """One answer's head. Equal heads share it, so nobody changes it.
+    """One answer's head. Equal heads share it, so nobody else changes it.
 
     `raw` is as received; `dropped` names the fields that stay here; `fields` are those that mean something here.
     `keeps_alive`: the node's connection may be used again. `length`: bytes of the body, None if only its end tells.
@@ -48,6 +48,7 @@ class ResponseHead:
     ends_with_connection: bool = field(init=False)
     is_plain: bool = field(init=False)
     whole_bytes: int = field(init=False)
+    _closing: bytes = field(init=False, default=b"")
 
     def __post_init__(self) -> None:
         self.ends_with_connection = self.length is None and not self.is_chunked
@@ -76,6 +77,13 @@ class ResponseHead:
     @property
     def is_interim(self) -> bool:
         return self.status < 200 and self.status != SWITCHING_PROTOCOLS
+
+    @property
+    def closing(self) -> bytes:
+        """The head for a client whose connection ends with this answer; made once for all equal heads."""
+        if not self._closing:
+            self._closing = self.rewritten(b"close")
+        return self._closing
 
     def rewritten(self, connection: bytes = b"", *, unchunked: bool = False, name: bytes = b"") -> bytes:
         """The head for the client, with a Connection field if given, and without chunks if `unchunked`.

@@ -35,17 +35,18 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_client", "_exchange", "_head_began", "_is_last", "_is_lingering", "_is_reading", "_is_serving", "_reader", "_service",
-        "deadline", "forwarding", "is_full", "is_half_closed", "transport",
+        "_body_due", "_client", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader",
+        "_service", "deadline", "forwarding", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
     def __init__(self, service: "ProxyService", client: str | None = None) -> None:
         self._service = service
         self._client = client
         self._exchange: Exchange | None = None
+        self._body_due = 0.0  # when the body so far would be too slow
         self._head_began = False
         self._is_last = False  # the connection closes after the current answer
-        self._is_lingering = False
+        self._is_ending = False  # the last answer was given: what still comes is thrown away
         self._is_reading = True
         self._is_serving = False
         self.is_full = False
@@ -72,7 +73,7 @@ class Downstream(asyncio.Protocol):
         service.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_lingering:
+        if self._is_ending:
             return
         if self._exchange is None and not self.is_full:
             request = self._reader.whole(data)
@@ -120,7 +121,7 @@ class Downstream(asyncio.Protocol):
     def expired(self) -> None:
         if self._exchange is not None:
             self._exchange.expired()
-        elif self._reader.pending_bytes and not self._is_lingering and not self.is_full:
+        elif self._reader.pending_bytes and not self._is_ending and not self.is_full:
             self._service.totals.refused += 1
             self.answer(REQUEST_TIMEOUT, "the request did not arrive in time", close=True)
         else:
@@ -146,9 +147,9 @@ class Downstream(asyncio.Protocol):
             self._service.outbox.write(self.transport, data)
 
     def close(self) -> None:
-        """Close when all that was sent is out."""
-        self._service.outbox.flush()
-        self.transport.close()
+        """Close when all that was sent is out. What comes until then is not looked at."""
+        self._is_ending = True
+        self._service.outbox.close(self.transport)
 
     def answered(self, *, request_is_complete: bool) -> None:
         """The answer was delivered in full."""
@@ -196,6 +197,10 @@ class Downstream(asyncio.Protocol):
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
+            if exchange is not None and not exchange.request_is_complete:
+                # It was not the client that was slow, or will be: its time begins anew.
+                self.wait(self._service.settings.body_idle_timeout_s)
+                self._body_due = max(self._body_due, self.deadline)
 
     def hand_over(self) -> bytes:
         """The connection leaves HTTP; the bytes that came after the request."""
@@ -222,7 +227,7 @@ class Downstream(asyncio.Protocol):
             return  # an answer of our own brought us back here: the loop below goes on
         self._is_serving = True
         try:
-            while self._exchange is None and not self._is_lingering and not self.is_full:
+            while self._exchange is None and not self._is_ending and not self.is_full:
                 head = self._reader.head()
                 if head is None:
                     self._await_rest()
@@ -254,7 +259,8 @@ class Downstream(asyncio.Protocol):
         self._exchange = exchange = Exchange(self._service, self, head)
         exchange.start(self._reader.take(), complete=complete)
         if not complete and self._exchange is exchange:
-            self.wait(self._service.settings.body_idle_timeout_s)
+            self._body_due = self._service.deadlines.now + self._service.settings.body_idle_timeout_s
+            self._await_body(0)
 
     def _pass_body(self, exchange: Exchange) -> None:
         try:
@@ -264,11 +270,21 @@ class Downstream(asyncio.Protocol):
             if exchange.refuse_body():
                 self.answer(refused.status, refused.reason, close=True)
             return
-        complete = self._reader.complete
-        settings = self._service.settings
-        self.wait(settings.response_head_timeout_s if complete else settings.body_idle_timeout_s)
-        exchange.add_body(self._reader.take(), complete=complete)
+        complete, data = self._reader.complete, self._reader.take()
+        if complete:
+            self.wait(self._service.settings.response_head_timeout_s)
+        else:
+            self._await_body(len(data))
+        exchange.add_body(data, complete=complete)
         self.adjust_reading()
+
+    def _await_body(self, received: int) -> None:
+        """More of the body is due soon, and sooner if it was slow so far."""
+        settings = self._service.settings
+        self.wait(settings.body_idle_timeout_s)
+        if settings.body_rate_min:
+            self._body_due += received / settings.body_rate_min
+            self.deadline = min(self.deadline, self._body_due)
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer."""
@@ -277,7 +293,7 @@ class Downstream(asyncio.Protocol):
         if self.is_half_closed or not self.transport.can_write_eof():
             self.close()
             return
-        self._is_lingering = True
+        self._is_ending = True
         self._service.outbox.flush()
         self.transport.write_eof()
         self.adjust_reading()

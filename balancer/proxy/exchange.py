@@ -318,6 +318,8 @@ class Exchange:
         stays = not unchunked and not head.ends_with_connection and client.may_stay(self)
         if not stays:
             client.close_after_answer()
+            if not unchunked and not name:
+                return head.closing
         elif not request.is_http_1_0:
             return None if head.is_plain and not name else head.rewritten(name=name)
         return head.rewritten(b"keep-alive" if stays else b"close", unchunked=unchunked, name=name)

@@ -79,6 +79,7 @@ class ProxyService:
             head_bytes_max=settings.request_head_bytes_max,
             header_count_max=settings.header_count_max,
             body_bytes_max=settings.body_bytes_max,
+            line_bytes_max=settings.line_bytes_max,
         )
         self._connection_options = ConnectionOptions(
             limits=Limits(

@@ -15,7 +15,7 @@ from balancer.core.response import ResponseReader
 from tests.conformance.payloads import REFUSED
 from tests.conformance.payloads.types import HIDDEN, Payload
 
-LIMITS = Limits(head_bytes_max=2000, header_count_max=20, body_bytes_max=5000)
+LIMITS = Limits(head_bytes_max=2000, header_count_max=20, body_bytes_max=5000, line_bytes_max=905)
 FORWARDING = Forwarding("192.0.2.1", "192.0.2.9:80", ())
 
 Read = tuple[list[tuple[bytes, bytes]], int | None]
@@ -272,6 +272,21 @@ def test_a_body_beyond_the_limit_is_refused_however_it_is_framed() -> None:
     chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
     assert read_requests([head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5 + b"0\r\n\r\n"])[1] is None
     assert read_requests([head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5 + b"1\r\n"])[1] == 413
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_a_line_beyond_the_limit_is_refused_before_it_ends(bytewise: bool) -> None:
+    def status_of(stream: bytes) -> int | None:
+        return read_requests([stream[i : i + 1] for i in range(len(stream))] if bytewise else [stream])[1]
+
+    longest = b"x" * (LIMITS.line_bytes_max - len(b"GET / HTTP/1.1"))
+    assert status_of(b"GET /" + longest + b" HTTP/1.1\r\nHost: a\r\n\r\n") is None
+    assert status_of(b"GET /" + longest + b"x HTTP/1.1\r\nHost: a\r\n\r\n") == 414
+    assert status_of(b"GET /" + longest + b"x" * 100) == 414
+    field = b"x" * (LIMITS.line_bytes_max - len(b"A: "))
+    assert status_of(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + field + b"\r\n\r\n") is None
+    assert status_of(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + field + b"x\r\n\r\n") == 431
+    assert status_of(b"GET / HTTP/1.1\r\nHost: a\r\nA: " + field + b"x" * 100) == 431
 
 
 def test_the_rest_of_a_connection_that_leaves_http_is_handed_out_once() -> None:

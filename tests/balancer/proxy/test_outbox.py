@@ -17,6 +17,10 @@ class Recorder(asyncio.WriteTransport):
     def is_closing(self) -> bool:
         return self.closing
 
+    def close(self) -> None:
+        self.closing = True
+        self._written.append((self._name, b"closed"))
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closing
         self._written.append((self._name, bytes(data)))
@@ -77,3 +81,16 @@ async def test_what_waits_for_a_connection_that_was_given_up_is_dropped() -> Non
     gone.closing = True
     await asyncio.sleep(0)
     assert written == [("other", b"2")]
+
+
+async def test_a_close_waits_for_what_was_written_before_it() -> None:
+    written: list[tuple[str, bytes]] = []
+    a, b = Recorder(written, "a"), Recorder(written, "b")
+    outbox = Outbox(asyncio.get_running_loop())
+    outbox.write(a, b"1")
+    outbox.close(a)
+    outbox.write(a, b"too late")
+    outbox.close(b)
+    assert written == []
+    await asyncio.sleep(0)
+    assert written == [("a", b"1"), ("a", b"closed"), ("b", b"closed")]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from balancer.core.pool import NodeState
-from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, cookie, get, until
+from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, cookie, get, until
 
 pytestmark = pytest.mark.over_tls
 
@@ -66,6 +66,35 @@ async def test_a_body_that_stops_is_answered_408_and_not_blamed_on_the_node() ->
         assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
         assert node.requests == []
         assert stage["node1"].counters.failures == 0
+
+
+async def test_a_body_that_trickles_is_answered_408_and_not_blamed_on_the_node() -> None:
+    async def trickle(client: Client) -> None:
+        while True:
+            await client.send(b"1\r\nx\r\n")
+            await asyncio.sleep(SHORT / 10)
+
+    node = ScriptedNode("node1")
+    async with Stage(node, body_idle_timeout_s=SHORT, body_rate_min=1_000_000) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        trickling = asyncio.create_task(trickle(client))
+        assert (await client.answer())[0] == 408
+        trickling.cancel()
+        assert node.requests == []
+        assert stage["node1"].counters.failures == 0
+
+
+async def test_what_came_of_a_body_earns_time_for_the_rest_up_to_the_idle_limit() -> None:
+    async with Stage(ScriptedNode("node1"), body_idle_timeout_s=30, body_rate_min=10) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        await until(lambda: [each for each in stage.service._clients if each._body_due])
+        (downstream,) = stage.service._clients
+        began = downstream._body_due
+        await client.send(b"x" * 100)
+        await until(lambda: downstream._body_due == began + 10)
+        assert stage.service.deadlines.now < downstream.deadline <= stage.service.deadlines.now + 30
 
 
 async def test_a_node_that_does_not_answer_in_time_is_a_504_and_not_tried_elsewhere() -> None:

@@ -155,7 +155,7 @@ async def test_a_silent_tunnel_is_closed() -> None:
 
 async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
     sent = 0
-    total = 64 * 1024 * 1024
+    total = 128 * 1024 * 1024  # Linux grows each of the two receive buffers to 32 MiB
 
     async def script(connection: Connection) -> None:
         nonlocal sent
@@ -172,7 +172,7 @@ async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
             last = sent
             for _ in range(50):
                 await asyncio.sleep(0.002)
-        assert sent < total // 2
+        assert sent < total * 3 // 4
         assert len(await client.everything()) == total
 
 
