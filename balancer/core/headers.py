@@ -82,13 +82,12 @@ class Forwarding:
         self._scheme = scheme.encode("ascii")
         self.is_trusted = is_within(peer, trusted)
         self._fixed = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (self.peer, self._scheme)
-        self._host = self._lines = b""
+        self._host: bytes | None = None
+        self._lines = b""
 
     def lines(self, host: bytes) -> bytes:
         """The lines to append to a request that has none of these fields."""
-        if (
-            host is not self._host
-        ):  # the next request's host, if read from the same fields, is the very same object
+        if host is not self._host:  # read from remembered fields, the next request's is the very same object
             self._host = host
             self._lines = b"%bX-Forwarded-Host: %b\r\n" % (self._fixed, host)
         return self._lines

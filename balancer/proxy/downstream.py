@@ -283,8 +283,9 @@ class Downstream(asyncio.Protocol):
         settings = self._service.settings
         self.wait(settings.body_idle_timeout_s)
         if settings.body_rate_min:
-            self._body_due += received / settings.body_rate_min
-            self.deadline = min(self.deadline, self._body_due)
+            # Never later than the idle limit allows: a fast beginning must not pay for hours of trickle.
+            self._body_due = min(self._body_due + received / settings.body_rate_min, self.deadline)
+            self.deadline = self._body_due
 
     def _linger(self) -> None:
         """Close, but not before the client could read the answer."""

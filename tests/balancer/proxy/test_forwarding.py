@@ -291,7 +291,7 @@ async def test_the_time_to_an_answers_head_is_counted_at_the_node_that_gave_it()
     async with Stage(ScriptedNode("node1", two_answers), ScriptedNode("node2")) as stage:
         client = await stage.client()
         await client.send(get(b"/", cookie("node1")))
-        await client.until(b"h")
+        await client.until(b"\r\n\r\nh")
         assert sum(stage["node1"].counters.latency.counts) == 1  # the body may take as long as it likes
         assert stage["node1"].counters.latency.sum_s > 0
         answers.set()

@@ -91,10 +91,13 @@ async def test_what_came_of_a_body_earns_time_for_the_rest_up_to_the_idle_limit(
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
         await until(lambda: [each for each in stage.service._clients if each._body_due])
         (downstream,) = stage.service._clients
-        began = downstream._body_due
+        downstream._body_due = late = stage.service.deadlines.now + 5  # as if the client had been slow so far
         await client.send(b"x" * 100)
-        await until(lambda: downstream._body_due == began + 10)
-        assert stage.service.deadlines.now < downstream.deadline <= stage.service.deadlines.now + 30
+        await until(lambda: downstream._body_due == late + 10)
+        assert downstream.deadline == downstream._body_due
+        await client.send(b"x" * 400)
+        await until(lambda: downstream._body_due > late + 10)
+        assert downstream._body_due <= stage.service.deadlines.now + 30
 
 
 async def test_a_node_that_does_not_answer_in_time_is_a_504_and_not_tried_elsewhere() -> None:
