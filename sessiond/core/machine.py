@@ -315,6 +315,7 @@ class Machine:
             self.membership.dialed(address)
         self.membership.link_opened(identity, now)
         self.links.resend(life)
+        self.reprotection.standing_changed(life)  # it may be what a list without a choice has waited for
         self.aliases.tell(life)
         # What was lost with an older link may have been news of a session, or the end of a backup's part.
         self.repair.compare_soon(life)

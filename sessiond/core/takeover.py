@@ -91,7 +91,9 @@ class Takeover:
         elif claim.installed is None or claim.installed < copy.term:
             arbiter = self.arbiter(copy)
             is_active = copy.seq > 0 or copy.last.term == copy.term  # a list or a write of its owner has come
-            if arbiter == machine.life and not is_active:
+            if arbiter == machine.life and is_active and machine.asks_for_locations:
+                machine.quarantine(copy)  # its owner has given the session up since, and knows not for whom
+            elif arbiter == machine.life and not is_active:
                 self._begin_fencing(copy, claim.asker)
             elif arbiter is not None and arbiter != machine.life:
                 machine.send((life,), m.Refer(copy.key, copy.location, empty=False, round=claim.round))

@@ -587,3 +587,19 @@ def test_asking_twice_to_leave_or_to_stay_changes_nothing():
     world.settle()
     events = [event for event, _ in world.processes["node1"].events if event.startswith("node.drain")]
     assert events == ["node.draining", "node.drain_aborted"]
+
+
+def test_a_copy_that_no_node_could_take_moves_when_the_link_to_one_is_back():
+    # Found by the simulator: the link was broken for a moment just when the drain was announced.
+    world = World.with_session(3)
+    backup = world.backup()
+    (other,) = world.strangers()
+    machine, leaving = world.machine("node1"), world.machine(backup)
+    machine.link_closed(world.machine(other).life, world.now)
+    leaving.begin_drain(world.now)
+    machine.membership.status_told(leaving.life, leaving.status(), world.now)
+    machine.tick(machine.next_deadline())
+    assert world.listed() == [backup]
+    world.reset("node1", other)
+    world.run(1.0)
+    assert world.where() == {"node1": "P", other: "B"}

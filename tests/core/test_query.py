@@ -320,3 +320,14 @@ def test_who_backs_up_a_copy_in_doubt_is_told_of_the_end_that_its_holder_hears_o
     world.settle()
     assert world.machine(backup).directory.is_gone(KEY)
     assert world.where() == {}
+
+
+def test_a_backup_whose_owner_has_given_the_session_up_looks_for_its_place(world):
+    # Found by the simulator: asked whether the copy still counted, the former owner, which knew of nothing, claimed it.
+    (backup,) = world.listed()
+    owner = world.machine("node1").life
+    claim = m.Claim(KEY, owner, None, None, 0, None)
+    world.machine(backup).receive(owner, claim, world.now)
+    assert world.where() == {"node1": "P", backup: "Q"}
+    world.run(1.0)
+    assert world.where() == {"node1": "P", backup: "B"}

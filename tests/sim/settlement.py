@@ -45,7 +45,8 @@ class Settlement:
 
     def _session(self, key: bytes, session: Session, processes: list[Process]) -> str | None:
         held = [(p.name, c) for p in processes if (c := p.machine.copies.get(key)) is not None]
-        if session.ended or (not held and (session.end_asked or not session.created)):
+        was_promised = session.created and session.protected
+        if session.ended or (not held and (session.end_asked or not was_promised)):
             return f"{session} has ended, but {held[0][0]} holds it" if held else None
         if not held and self._may_have_expired(session):
             return None
