@@ -377,6 +377,13 @@ class Membership:
             return
         vote = CastVote(life, machine.life.name, machine.now, certain)
         self.ballots.cast(vote)
+        self._shun(life, why, certain=certain)
+        machine.send(self.linked(), self._message(vote, machine.now))
+        self._count(life, why)
+
+    def _shun(self, life: Life, why: str, *, certain: bool) -> None:
+        """This node has voted: from now on it has nothing to do with that life, and the life is to hear of it."""
+        machine = self._machine
         machine.probing.forget(life)
         member = self.members.get(life.name)
         if member is not None and member.life == life:
@@ -388,8 +395,6 @@ class Membership:
                 machine.log("warning", "peer.accused", peer=life.name, why=why, certain=certain)
             # If it lives, the handshake tells it to come back in another life, even if nobody else accuses it.
             self._dialer.want(member.address, machine.now)
-        machine.send(self.linked(), self._message(vote, machine.now))
-        self._count(life, why)
 
     def on_vote(self, vote: m.Vote, now: float) -> None:
         """Somebody has evidence. What it says of this node itself, the next handshake will tell."""
@@ -400,6 +405,9 @@ class Membership:
             self._machine.send(
                 self.linked(), self._message(cast, now)
             )  # who has no link to the voter hears it too
+            if vote.voter == self._machine.life.name:
+                # Of a former process of this name, which forgot it when it ended: the vote stands all the same.
+                self._shun(vote.life, "this node had evidence before it was restarted", certain=vote.certain)
             self._count(vote.life, f"{vote.voter} has evidence")
 
     def on_roll(self, roll: m.Roll, now: float) -> None:

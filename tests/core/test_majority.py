@@ -267,3 +267,17 @@ def test_two_nodes_tolerate_nothing_under_majority():
     world.kill("node2")
     world.run(world.options.lease_s + 0.1)
     assert isinstance(world.open("node1"), Unavailable)
+
+
+def test_a_vote_that_a_node_cast_before_it_was_restarted_binds_it(world):
+    # Found by the simulator: it had a link to the accused by the time it heard, and ignored it from then on.
+    accused, voter = world.machine("node3"), world.machine("node2")
+    life = accused.life
+    assert voter.membership.is_linked(life)
+    vote = m.Vote(life, "node2", 5.0, False)
+    voter.receive(world.machine("node1").life, vote, world.now)
+    world.settle()
+    assert not voter.membership.is_linked(life)
+    world.run(2.0)
+    assert accused.life.incarnation > life.incarnation
+    assert voter.membership.is_linked(accused.life)
