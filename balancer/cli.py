@@ -37,7 +37,7 @@ app = command_line(PROGRAM, Settings, summary=balancer.__doc__)
 def run(*, settings: Annotated[Settings, FLATTENED] = DEFAULTS, config: ConfigFile = None) -> int:
     """Send every visitor to the node that has their session, until SIGTERM."""
     validated(settings)
-    logs.configure(settings.log_format, settings.log_level)
+    logs.configure(settings.log_format, settings.log_level, may_change=True)
     log = structlog.get_logger()
     for variable in unknown_variables(PROGRAM, Settings, "config"):
         log.warning("settings.unknown_variable", variable=variable)
@@ -74,7 +74,7 @@ async def reload(server: Balancer | Supervisor, wanted: asyncio.Event) -> None:
         except Exception:
             log.exception("configuration.failed")
             continue
-        logs.configure(server.settings.log_format, server.settings.log_level)
+        logs.configure(server.settings.log_format, server.settings.log_level, may_change=True)
         if waiting:
             log.warning("configuration.needs_restart", settings=waiting)
         log.info("configuration.reloaded")

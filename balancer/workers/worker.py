@@ -59,7 +59,7 @@ class Worker:
         if instructed is None:
             return
         settings: Settings = unpacked_settings(instructed["settings"])
-        logs.configure(settings.log_format, settings.log_level, worker=instructed["worker"])
+        logs.configure(settings.log_format, settings.log_level, may_change=True, worker=instructed["worker"])
         self._balancer = balancer = Balancer(settings, self._sockets, self._node_changed)
         reloading: asyncio.Task[None] | None = None
         reporting = asyncio.create_task(
@@ -110,7 +110,9 @@ class Worker:
                 # The supervisor found them good: a file has changed since. It stays with what it had.
                 log.error("configuration.refused", reason=str(error))  # noqa: TRY400 - no fault of ours to be traced
             else:
-                logs.configure(settings.log_format, settings.log_level, worker=message["worker"])
+                logs.configure(
+                    settings.log_format, settings.log_level, may_change=True, worker=message["worker"]
+                )
 
     def _ordered(self, message: Message) -> Message:
         """Carry an order out; the answer."""

@@ -5,9 +5,10 @@ been lost with the link that carried it. With `location="query"` a primary also 
 what it owns: after a partition both may own a session, and no broadcast and no digest would show it.
 
 Both happen for the copies that concern a member when a link to it opens; all backups ask every
-`CONFIRM_INTERVAL_S`. Where nothing is broadcast, a copy asks soon if the message that made it may have been overtaken by
-one that ended its part: it would hear of that from nobody. That is many copies and little hurry: rounds go through them in small steps, those in use
-first, at a bounded rate. What the owner answers is `Replication.on_confirm`'s business.
+`CONFIRM_INTERVAL_S`. That is many copies and little hurry: rounds go through them in small steps, those in use first, at
+a bounded rate. Where nothing is broadcast, a copy asks in a moment if the message that made it may have been overtaken
+by one that ended its part: it would hear of that from nobody. What the owner answers is `Replication.on_confirm`'s
+business.
 """
 
 from collections import deque
@@ -109,7 +110,11 @@ class Confirming:
             del self._soon[key]
             copy = machine.copies.get(key)
             if copy is not None and self._asks(copy, None):
-                machine.send((copy.term.owner,), m.Confirm(key, copy.term, copy.seq, copy.last))
+                self._ask(copy)
+
+    def _ask(self, copy: Copy) -> None:
+        confirm = m.Confirm(copy.key, copy.term, copy.seq, copy.last)
+        self._machine.send((copy.term.owner,), confirm)
 
     def _look_at(self, each: _Round, peer: Life | None, most: int) -> None:
         """Sort the next copies of a round: does it concern this member, and is it in use?"""
@@ -130,7 +135,7 @@ class Confirming:
             if key is None:
                 break
             if copy is not None and self._asks(copy, peer):
-                machine.send((copy.term.owner,), m.Confirm(key, copy.term, copy.seq, copy.last))
+                self._ask(copy)
             elif copy is not None and self._tells(copy, peer):
                 told.append((key, copy.location))
         if told and peer is not None:

@@ -145,9 +145,8 @@ class Replication:
             for life, follower in followers.items():
                 if follower.acked < version:
                     if machine.membership.is_dead(life):
-                        machine.lists.maintain(
-                            copy
-                        )  # it died before this write, and its turn had not come yet
+                        # It died before this write, and its turn had not come yet.
+                        machine.lists.maintain(copy)
                     return
             if not followers and machine.options.copies and machine.candidates.beside(copy.key, copy.backups):
                 machine.lists.repairing.setdefault(copy.key, machine.now)

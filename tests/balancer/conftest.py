@@ -1,12 +1,13 @@
-"""Nodes and a browser for tests of the balancer as a whole."""
+"""Nodes, a balancer in front of them, and a browser for tests of the balancer as a whole."""
 
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
+from balancer.server import Balancer
 from tests.balancer.proxy.stage import ScriptedNode
-from tests.balancer.running import serve
+from tests.balancer.running import serve, settings_for
 
 
 @pytest.fixture
@@ -17,6 +18,14 @@ async def nodes() -> AsyncIterator[list[ScriptedNode]]:
     yield nodes
     for node in nodes:
         await node.stop()
+
+
+@pytest.fixture
+async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
+    balancer = Balancer(settings_for(nodes))
+    await balancer.start()
+    yield balancer
+    await balancer.stop()
 
 
 @pytest.fixture

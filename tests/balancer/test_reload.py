@@ -25,14 +25,6 @@ from tests.support import certificates
 from tests.support.programs import environment
 
 
-@pytest.fixture
-async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
-    balancer = Balancer(settings_for(nodes))
-    await balancer.start()
-    yield balancer
-    await balancer.stop()
-
-
 async def ask(
     balancer: Balancer, request: bytes = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 ) -> bytes:

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,6 @@ from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventual
 from tests.balancer.running import serve, settings_for, text
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def balancer(nodes: list[ScriptedNode]) -> AsyncIterator[Balancer]:
-    balancer = Balancer(settings_for(nodes))
-    await balancer.start()
-    yield balancer
-    await balancer.stop()
 
 
 async def test_users_go_to_their_node_and_to_another_when_it_is_killed(

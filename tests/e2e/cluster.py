@@ -7,7 +7,9 @@ no connection is left; `close`, which ends the processes, needs no event loop an
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -294,3 +296,22 @@ async def _ask(site: Site, port: int, path: str) -> Answer | None:
 def _good(answer: Answer | None) -> Any:
     """The JSON of a 200 answer; None for any other, or none."""
     return answer.json() if answer is not None and answer.status == 200 else None
+
+
+@asynccontextmanager
+async def at_work(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """The cluster, started, and ended however the block ends. If it fails, the ends of all logs go to stderr."""
+    try:
+        async with cluster:
+            yield cluster
+    except BaseException:
+        show_logs(cluster)
+        raise
+    finally:
+        cluster.close()
+
+
+def show_logs(cluster: Cluster) -> None:
+    """The ends of all logs, on stderr."""
+    for name, text in cluster.logs():
+        sys.stderr.write(f"--- {name}\n{text}\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.e2e.kill_under_load import NODES, Report, kill_under_load
 
 RUNS = 3
@@ -15,16 +15,8 @@ RUNS = 3
 
 async def run_once() -> Report:
     with tempfile.TemporaryDirectory(prefix="e2e-") as directory:
-        cluster = Cluster(Path(directory), nodes=NODES, app="tests.e2e.apps:create_app")
-        try:
-            async with cluster:
-                return await kill_under_load(cluster)
-        except BaseException:
-            for name, text in cluster.logs():
-                sys.stderr.write(f"--- {name}\n{text}\n")
-            raise
-        finally:
-            cluster.close()
+        async with at_work(Cluster(Path(directory), nodes=NODES, app="tests.e2e.apps:create_app")) as cluster:
+            return await kill_under_load(cluster)
 
 
 def main() -> int:

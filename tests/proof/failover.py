@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.install import ensure
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.e2e.foreign import KINDS, NODES, start_foreign
 from tests.proof.arrivals import Record, Users, quantile_ms, while_coming
 
@@ -117,16 +117,8 @@ def table(reports: list[Report]) -> str:
 
 async def run(proxy: str, plan: Plan) -> Report:
     with tempfile.TemporaryDirectory(prefix="proof-") as name:
-        cluster = Cluster(Path(name), nodes=NODES, app=APP)
-        try:
-            async with cluster:
-                return await kill_behind(proxy, cluster, plan)
-        except BaseException:
-            for log, text in cluster.logs():
-                sys.stderr.write(f"--- {log}\n{text}\n")
-            raise
-        finally:
-            cluster.close()
+        async with at_work(Cluster(Path(name), nodes=NODES, app=APP)) as cluster:
+            return await kill_behind(proxy, cluster, plan)
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.e2e.cluster import Balancer, Cluster
+from tests.e2e.cluster import Balancer, Cluster, at_work
 from tests.e2e.processes import HOST
 from tests.e2e.waiting import wait_until
 from tests.proof.arrivals import Users, quantile_ms, while_coming
@@ -82,16 +82,8 @@ async def have_reloaded(balancer: Balancer, number: int) -> bool:
 
 async def run(rate: float, reloads: int, workers: int) -> Report:
     with tempfile.TemporaryDirectory(prefix="proof-") as directory:
-        cluster = Cluster(Path(directory), nodes=3, app=APP)
-        try:
-            async with cluster:
-                return await reload_under_load(cluster, rate, reloads, workers)
-        except BaseException:
-            for name, text in cluster.logs():
-                sys.stderr.write(f"--- {name}\n{text}\n")
-            raise
-        finally:
-            cluster.close()
+        async with at_work(Cluster(Path(directory), nodes=3, app=APP)) as cluster:
+            return await reload_under_load(cluster, rate, reloads, workers)
 
 
 def main() -> int:

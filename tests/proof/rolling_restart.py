@@ -24,7 +24,7 @@ from pathlib import Path
 import uvloop
 
 from sessiond.contract.cluster_view import MemberState
-from tests.e2e.cluster import Cluster, Setting
+from tests.e2e.cluster import Cluster, Setting, at_work, show_logs
 from tests.e2e.load import Customer, audit, begin, shopping
 from tests.e2e.processes import HOST, Process, python
 from tests.e2e.waiting import wait_until
@@ -161,23 +161,11 @@ async def run(way: str, nodes: int, rate: float, rounds: int, quorum: str) -> Re
         if quorum == "majority":
             settings["expect"] = nodes
         cluster = Cluster(Path(directory), nodes=nodes, app=APP, **settings)
-        try:
-            async with cluster:
-                report = await rolling_restart(cluster, way, rate, rounds)
-        except BaseException:
+        async with at_work(cluster):
+            report = await rolling_restart(cluster, way, rate, rounds)
+        if report.faults:
             show_logs(cluster)
-            raise
-        else:
-            if report.faults:
-                show_logs(cluster)
-            return report
-        finally:
-            cluster.close()
-
-
-def show_logs(cluster: Cluster) -> None:
-    for name, text in cluster.logs():
-        sys.stderr.write(f"--- {name}\n{text}\n")
+        return report
 
 
 def main() -> int:

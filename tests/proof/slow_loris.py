@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from tests.bench.install import Package, ensure
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.e2e.processes import HOST, Process
 from tests.e2e.waiting import wait_until
 from tests.proof.arrivals import Users, quantile_ms, while_coming
@@ -184,16 +184,8 @@ def told(text: str, statistics: str) -> tuple[int, float, bool]:
 
 async def run(attack: Attack) -> Report:
     with tempfile.TemporaryDirectory(prefix="proof-") as directory:
-        cluster = Cluster(Path(directory), nodes=2, app=APP)
-        try:
-            async with cluster:
-                return await attacked(cluster, attack)
-        except BaseException:
-            for name, text in cluster.logs():
-                sys.stderr.write(f"--- {name}\n{text}\n")
-            raise
-        finally:
-            cluster.close()
+        async with at_work(Cluster(Path(directory), nodes=2, app=APP)) as cluster:
+            return await attacked(cluster, attack)
 
 
 def main() -> int:

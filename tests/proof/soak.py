@@ -22,7 +22,7 @@ import aiohttp
 import uvloop
 
 from tests.e2e.client import NotAnswered
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.e2e.processes import HOST
 from tests.e2e.waiting import wait_until
 from tests.proof.arrivals import Users, quantile_ms, while_coming
@@ -190,16 +190,10 @@ def tell(line: str) -> None:
 async def run(seconds: float, rate: float) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="proof-") as directory:
         # Sessions of passers-by end soon, so that nodes reach a size at which they stay.
-        cluster = Cluster(Path(directory), nodes=3, app=APP, idle_timeout_s=max(10, round(seconds / 10)))
-        try:
-            async with cluster:
-                return await soak(cluster, seconds, rate)
-        except BaseException:
-            for name, text in cluster.logs():
-                sys.stderr.write(f"--- {name}\n{text}\n")
-            raise
-        finally:
-            cluster.close()
+        async with at_work(
+            Cluster(Path(directory), nodes=3, app=APP, idle_timeout_s=max(10, round(seconds / 10)))
+        ) as cluster:
+            return await soak(cluster, seconds, rate)
 
 
 def main() -> int:

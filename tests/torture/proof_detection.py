@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
@@ -26,7 +26,6 @@ from tests.torture.proving import (
     APP,
     DETECTION_S,
     Timing,
-    at_work,
     main,
     milliseconds,
     percentile,

@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
-from tests.torture.proving import APP, Timing, at_work, main, milliseconds, progress, settings_of, users_of
+from tests.torture.proving import APP, Timing, main, milliseconds, progress, settings_of, users_of
 from tests.torture.users import look_at_everything, using
 from tests.torture.watch import seen_dead, whole
 

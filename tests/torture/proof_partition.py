@@ -15,12 +15,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.cluster import Balancer, Cluster
+from tests.e2e.cluster import Balancer, Cluster, at_work
 from tests.e2e.waiting import wait_until
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
 from tests.torture.netns import Network, missing
-from tests.torture.proving import APP, DETECTION_S, Timing, at_work, main, progress, settings_of
+from tests.torture.proving import APP, DETECTION_S, Timing, main, progress, settings_of
 from tests.torture.users import User, look_at_everything, using
 from tests.torture.watch import totals, whole
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, at_work
 from tests.e2e.waiting import wait_until
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind, Operation
@@ -24,7 +24,6 @@ from tests.torture.proving import (
     DETECTION_S,
     LEASE_S,
     Timing,
-    at_work,
     main,
     milliseconds,
     percentile,

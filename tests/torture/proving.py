@@ -1,11 +1,10 @@
-"""What every proof needs: a command line, a directory, clusters whose logs are shown if it fails, and its line."""
+"""What every proof needs: a command line, a directory, users, and its line."""
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -50,20 +49,6 @@ class Report(Protocol):
     @property
     def timings(self) -> Sequence[Timing]:
         """What must not take too long. Proven: no fault, and every bound is kept."""
-
-
-@asynccontextmanager
-async def at_work(cluster: Cluster) -> AsyncIterator[Cluster]:
-    """The cluster, started, and ended however the block ends. If it fails, the ends of all logs go to stderr."""
-    try:
-        async with cluster:
-            yield cluster
-    except BaseException:
-        for name, text in cluster.logs():
-            sys.stderr.write(f"--- {name}\n{text}\n")
-        raise
-    finally:
-        cluster.close()
 
 
 def main(

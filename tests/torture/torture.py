@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.cluster import Cluster, Node
+from tests.e2e.cluster import Cluster, Node, at_work
 from tests.torture.chaos_proxy import ChaosProxy, Way
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind
@@ -25,7 +25,6 @@ from tests.torture.proving import (
     APP,
     DETECTION_S,
     Timing,
-    at_work,
     milliseconds,
     progress,
     settings_of,
