@@ -4,11 +4,11 @@ A backup asks its owner whether it still counts: what ends its part (a release, 
 been lost with the link that carried it. With `location="query"` a primary also tells a member that it meets again
 what it owns: after a partition both may own a session, and no broadcast and no digest would show it.
 
-Both happen for the copies that concern a member when a link to it opens; all backups ask every
-`CONFIRM_INTERVAL_S`. That is many copies and little hurry: rounds go through them in small steps, those in use first, at
-a bounded rate. Where nothing is broadcast, a copy asks in a moment if the message that made it may have been overtaken
-by one that ended its part: it would hear of that from nobody. What the owner answers is `Replication.on_confirm`'s
-business.
+Both happen for the copies that concern a member when a link to it opens; all backups ask every `CONFIRM_INTERVAL_S`,
+and more often where nothing is broadcast: there a copy whose part has ended would hear of it from nobody else. That is
+many copies and little hurry: rounds go through them in small steps, those in use first, at a bounded rate. There a copy
+also asks in a moment if the message that made it may have been overtaken by one that ended its part. What the owner
+answers is `Replication.on_confirm`'s business.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Role
-from sessiond.core.options import CONFIRM_INTERVAL_S
+from sessiond.core.options import CONFIRM_INTERVAL_S, QUERY_CONFIRM_INTERVAL_S
 from sessiond.core.types import Key, Life, Location
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Confirming:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._step_at = machine.now
-        self._everybody_at = machine.now + CONFIRM_INTERVAL_S
+        self._interval_s = QUERY_CONFIRM_INTERVAL_S if machine.asks_for_locations else CONFIRM_INTERVAL_S
+        self._everybody_at = machine.now + self._interval_s
         self._rounds: dict[Life | None, _Round] = {}
         """Member → the round of what concerns it; None: of all backups, whoever owns them."""
 
@@ -89,7 +90,7 @@ class Confirming:
 
     def tick(self, now: float) -> None:
         if now >= self._everybody_at:
-            self._everybody_at = now + CONFIRM_INTERVAL_S
+            self._everybody_at = now + self._interval_s
             self.begin(None)
         if not (self._rounds or self._soon) or now < self._step_at:
             return

@@ -7,7 +7,7 @@ from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
 from sessiond.core.directory import BUCKETS
 from sessiond.core.effects import Send
-from sessiond.core.options import CONFIRM_INTERVAL_S, LOCATION_BATCH_S, Options
+from sessiond.core.options import LOCATION_BATCH_S, QUERY_CONFIRM_INTERVAL_S, Options
 from sessiond.core.types import Location, Term
 from tests.core.world import KEY, World
 
@@ -291,8 +291,22 @@ def test_a_copy_that_came_after_its_release_asks_in_a_moment_whether_it_counts(w
     assert world.read(asker) == b"1"
     world.run(0.1)
     late_put(world, backup, former, asker)
-    world.run(CONFIRM_INTERVAL_S / 100)
+    world.run(3.0)
     assert world.where() == {asker: "P", backup: "B"}
+
+
+def test_a_copy_that_no_list_names_asks_within_an_interval_whether_it_counts(world):
+    (backup,) = world.listed()
+    former, _ = world.strangers()
+    primary = world.machine("node1").copies[KEY]
+    late = m.Put(KEY, primary.term, primary.seq, (world.machine(former).life,), primary.data(world.now))
+    world.machine(former).receive(world.machine("node1").life, late, world.now)
+    world.machine(former).confirming._soon.clear()  # whatever should have made it ask sooner
+    primary.seq += 1  # of a list that it was taken from since
+    world.settle()
+    assert world.where() == {"node1": "P", backup: "B", former: "B"}
+    world.run(QUERY_CONFIRM_INTERVAL_S + 1.0)
+    assert world.where() == {"node1": "P", backup: "B"}
 
 
 def test_a_member_that_was_asked_to_leave_gets_no_copy_for_its_doubts(world):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from sessiond.core.options import Options
+from sessiond.core.options import QUERY_CONFIRM_INTERVAL_S, Options
 
 FAST = Options(
     tenure_min_s=0.01,
@@ -57,8 +57,13 @@ class Plan:
     ending: float = 0.01
     """Chance that a request ends its session."""
 
+    settles_s: float = 20.0
+    """Within this a healed cluster is as it should be. Where nothing is broadcast a backup may have to ask first."""
+
     options: Options = field(default_factory=lambda: FAST)
 
+
+QUERY_SETTLES_S = QUERY_CONFIRM_INTERVAL_S + 20.0
 
 PLANS = {
     "any": Plan(),
@@ -78,9 +83,13 @@ PLANS = {
         down_max=1,
         linearizable=True,
     ),
-    "query": Plan(options=replace(FAST, location="query", copies=2)),
+    "query": Plan(options=replace(FAST, location="query", copies=2), settles_s=QUERY_SETTLES_S),
     "partitions": Plan(strict=False, faults=("part", "part", "part one way", "crash", "pause"), clients=2),
     "query-partitions": Plan(
-        strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
+        strict=False,
+        faults=("part", "part one way"),
+        clients=2,
+        settles_s=QUERY_SETTLES_S,
+        options=replace(FAST, location="query"),
     ),
 }

@@ -45,6 +45,9 @@ class Session:
     protected: bool = False
     """Some answer was not marked unprotected: that there is such a session is a promise."""
 
+    stood: bool = False
+    """It was seen with all its copies: also where answers do not wait for a backup, one loss does not end it any more."""
+
     used_at: float = 0.0
     leeway_s: float = 0.0
     """What clocks may have jumped: so much earlier may the session have expired."""

@@ -45,7 +45,8 @@ class Settlement:
 
     def _session(self, key: bytes, session: Session, processes: list[Process]) -> str | None:
         held = [(p.name, c) for p in processes if (c := p.machine.copies.get(key)) is not None]
-        was_promised = session.created and session.protected
+        is_kept = session.stood or self._simulation.plan.options.ack == "sync"
+        was_promised = session.created and session.protected and is_kept
         if session.ended or (not held and (session.end_asked or not was_promised)):
             return f"{session} has ended, but {held[0][0]} holds it" if held else None
         if not held and self._may_have_expired(session):
@@ -67,6 +68,7 @@ class Settlement:
         ]
         if any(location != primary.location for _, location in known):
             return f"directories differ about {session}: {known}"
+        session.stood = True
         return None
 
     def _may_have_expired(self, session: Session) -> bool:

@@ -181,7 +181,7 @@ class Simulation:
 
     def settle(self, *, at_rest: bool = False) -> None:
         """Let time pass until the cluster has settled."""
-        end = self.timeline.now + 20.0
+        end = self.timeline.now + self.plan.settles_s
         while (why := self.settlement.missing(at_rest=at_rest)) is not None:
             if self.timeline.now > end:
                 raise Violation(f"does not converge when healed: {why}")
