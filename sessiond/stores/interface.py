@@ -63,7 +63,8 @@ class Store(Protocol):
         """Store records; the keys of those refused, because a higher stamp is there.
 
         All or nothing for each record, and durable when it returns, as far as the place can be: docs/schemes.md
-        says how far for each. Of several records of one key the one with the highest stamp counts.
+        says how far for each. Of several records of one key the one with the highest stamp counts. A damaged
+        record fences like any other while its stamp can be read, and is replaced like any other.
         """
 
     async def read(self, key: bytes) -> Record | None:

@@ -102,7 +102,7 @@ class FakeStore:
         refused = set()
         for record in latest(records):
             there = self._live(record.key)
-            if there is not None and record.key not in self.place.damaged and there.stamp > record.stamp:
+            if there is not None and there.stamp > record.stamp:
                 refused.add(record.key)
                 continue
             self.place.records[record.key] = record
