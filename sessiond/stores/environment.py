@@ -38,6 +38,9 @@ GROUP_MAX = 256
 RESERVE_BYTES = 16 * 2**20
 READERS_MAX = 126
 
+DISK_BYTES_MIN = 2**16
+"""A disk with less than this is full."""
+
 T = TypeVar("T")
 
 
@@ -221,6 +224,11 @@ class Environment:
         """The part of the file that was ever used."""
         return int((self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"])
 
+    def _disk_is_full(self) -> bool:
+        """LMDB calls it an input/output error when a part of a page found room."""
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize < DISK_BYTES_MIN
+
     def _check_owner(self, cluster_name: str) -> None:
         """Take the directory for a cluster, or see that it is this cluster's and of a schema that is known."""
 
@@ -253,8 +261,6 @@ class Environment:
                     f"{self.path} is full: its records take size_max={self._size_max} bytes; nothing was written. "
                     "Raise size_max in the store's URL, or wait until records expire"
                 )
-            case lmdb.DiskError():
-                return StoreUnavailable(f"{self.path}: the disk is full; nothing was written. Make room")
             case (
                 lmdb.CorruptedError()
                 | lmdb.InvalidError()
@@ -265,6 +271,8 @@ class Environment:
                     f"{self.path} holds no LMDB environment that can be read ({error}): move the directory away and "
                     "start again, or bring a backup of it back"
                 )
+        if isinstance(error, lmdb.DiskError) or self._disk_is_full():
+            return StoreUnavailable(f"{self.path}: the disk is full; nothing was written. Make room")
         if any(
             f": {os.strerror(number)}" in str(error) for number in (errno.EACCES, errno.EPERM, errno.EROFS)
         ):

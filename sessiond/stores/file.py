@@ -142,8 +142,7 @@ def _remove_expired(tables: Tables, now: float, most: int) -> int:
     """Along the index. One entry of it may be left over from a record whose head was damaged: that goes too."""
     removed = 0
     with tables.transaction.cursor(db=tables.expiries) as cursor:
-        more = cursor.first()
-        while more and removed < most:
+        while removed < most and cursor.first():
             entry = bytes(cursor.key())
             (expires_at,) = _EXPIRY.unpack_from(entry)
             if expires_at > now:
@@ -152,8 +151,8 @@ def _remove_expired(tables: Tables, now: float, most: int) -> int:
             there = _head(tables, key)
             if there is None or there.expires_at == expires_at:
                 tables.transaction.delete(key, db=tables.records)
+            cursor.delete()
             removed += 1
-            more = cursor.delete()
     return removed
 
 

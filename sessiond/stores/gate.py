@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 
 from sessiond.errors import StoreUnavailable
 
+OPENING_TIMEOUT_S = 60.0
+"""Tables may have to be made or changed, or another node is doing so at this moment."""
+
 
 class Gate:
     """Closed at first. `store` is what errors call the store."""
@@ -30,14 +33,15 @@ class Gate:
         """One call. Raises StoreUnavailable if the store is not open, or the call takes too long."""
         if not (self._is_open or opening):
             raise StoreUnavailable(f"the store {self._store} is not open")
+        timeout_s = max(self._timeout_s, OPENING_TIMEOUT_S) if opening else self._timeout_s
         self._inside += 1
         self._idle.clear()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s):
                 yield
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"the store {self._store} did not answer within {self._timeout_s:g} s; a write may be carried out "
+                f"the store {self._store} did not answer within {timeout_s:g} s; a write may be carried out "
                 "still. See whether it lives, or raise timeout_s in its URL"
             ) from error
         finally:

@@ -45,7 +45,7 @@ class PostgresqlStore(SqlStore):
         timeout_s = url.seconds("timeout_s", TIMEOUT_S)
         sslmode = url.flags("sslmode", SSL_MODES)
         url.no_more_options()
-        connect_args: dict[str, object] = {"timeout": timeout_s, "command_timeout": timeout_s}
+        connect_args: dict[str, object] = {"timeout": timeout_s}
         if sslmode is not None:
             connect_args["ssl"] = sslmode
         engine = create_async_engine(

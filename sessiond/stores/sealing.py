@@ -55,9 +55,11 @@ def unseal(key: bytes, value: bytes) -> Record:
         raise DamagedRecord(key, "its head is broken")
     mark = head.fence
     try:
-        owner = mark[_EPOCH.size : -_REST.size - 1].decode()
+        owner, end = mark[_EPOCH.size : -_REST.size - 1].decode(), mark[-_REST.size - 1]
     except UnicodeDecodeError as error:
         raise DamagedRecord(key, "its head is broken") from error
+    if end != 0:
+        raise DamagedRecord(key, "its head is broken")
     (epoch,) = _EPOCH.unpack_from(mark)
     incarnation, version = _REST.unpack_from(mark, len(mark) - _REST.size)
     return unseal_body(

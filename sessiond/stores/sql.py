@@ -188,8 +188,12 @@ class SqlStore(abc.ABC):
                 ) from error
             except DBAPIError as error:
                 raise self._translated(error.orig or error) from error
-            except (TimeoutError, StoreError):
+            except StoreError:
                 raise
+            except TimeoutError as error:
+                raise StoreUnavailable(
+                    f"the store {self._name} cannot be reached: no connection in time"
+                ) from error
             except Exception as error:
                 # What fails while a connection is made comes as the driver raised it.
                 raise self._translated(error) from error

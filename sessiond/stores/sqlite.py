@@ -5,6 +5,7 @@ file; a network file system will not do.
 """
 
 import asyncio
+import errno
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -65,8 +66,22 @@ class SqliteStore(SqlStore):
         event.listen(engine.sync_engine, "connect", _configure)
         # SQLite itself gives up waiting for another process after timeout_s; then there must be time to say so.
         super().__init__(str(url), engine, 2 * timeout_s, cluster_name)
+        self._path = Path(path)
         # Writers of one process take turns here: SQLite would have them sleep and try again.
         self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        try:
+            # SQLite would make it for everybody to read, and its other files as this one is.
+            self._path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StoreUnavailable(f"the store {self._name}: the disk is full. Make room") from error
+            raise StoreUnusable(
+                f"the store {self._name} cannot be made ({error.strerror}): make its directory, and let this user "
+                "write there"
+            ) from error
+        await super().open()
 
     async def write(self, records: Sequence[Record]) -> set[bytes]:
         async with self._turn:

@@ -1,4 +1,7 @@
-"""A place of each kind, and the servers that some kinds need: started once, ended by pid."""
+"""A place of each kind, and the servers that some kinds need: started once, ended by pid.
+
+They do not wait for the disk: what a killed process has written stays with the system, and no power fails here.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ def postgresql_server() -> Iterator[services.PostgreSQL]:
         pytest.skip(why)
     with (
         services.directory_for_servers("postgresql") as directory,
-        services.running(services.PostgreSQL(directory)) as server,
+        services.running(services.PostgreSQL(directory, fsync="off")) as server,
     ):
         yield server
 
@@ -26,7 +29,7 @@ def redis_server() -> Iterator[services.Redis]:
         pytest.skip(why)
     with (
         services.directory_for_servers("redis") as directory,
-        services.running(services.Redis(directory)) as server,
+        services.running(services.Redis(directory, appendfsync="everysec")) as server,
     ):
         yield server
 

@@ -218,6 +218,14 @@ async def test_expired_records_are_removed_in_batches(place):
         assert set(await everything(store)) == {key(3), *(key(number) for number in range(20, 25))}
 
 
+async def test_a_place_can_be_emptied_by_removing_what_has_expired(place):
+    async with opened(place.store()) as store:
+        await store.write([record(number, expires_at=time.time() - 1) for number in range(7)])
+        assert await store.remove_expired(time.time(), 100) == (0 if place.removes_expired_itself else 7)
+        assert await store.remove_expired(time.time(), 100) == 0
+        assert await everything(store) == {}
+
+
 async def test_stores_that_remove_expired_records_at_the_same_time_remove_each_once(place):
     now = time.time()
     async with opened(place.store()) as one, opened(place.store()) as other:

@@ -134,11 +134,11 @@ class Server(ABC):
 
 
 class Redis(Server):
-    """Durable at each write, keeps its data when it is killed. `options` are more lines of its configuration."""
+    """Keeps its data when it is killed. `options` are more of its configuration: ``maxmemory="8mb"``."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, **options: str) -> None:
         super().__init__(directory)
-        self._options = options
+        self._options = {"appendonly": "yes", "appendfsync": "always", "save": ""} | options
 
     @property
     def url(self) -> str:
@@ -147,19 +147,14 @@ class Redis(Server):
     def _command(self) -> Sequence[str]:
         program = find("redis-server")
         assert program is not None
-        usual = ["--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        words = {"port": self.port, "bind": "127.0.0.1", "dir": self.directory, **self._options}
         return [
             program,
-            "--port",
-            str(self.port),
-            "--dir",
-            str(self.directory),
-            *usual,
-            *self._options,
+            *(word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", str(value))),
         ]
 
     def _answers(self) -> bool:
-        return self.ask("PING") == b"+PONG"
+        return self.ask("PING") in {b"+PONG", b"-NOAUTH Authentication required."}
 
     def ask(self, *words: str) -> bytes:
         """One command; the first line of the answer, empty without one."""
@@ -173,13 +168,14 @@ class Redis(Server):
 
 
 class PostgreSQL(Server):
-    """Databases are made by `new_database`; the server asks for a password."""
+    """Databases are made by `new_database`; the server asks for a password. `options`: ``fsync="off"``."""
 
     end_signal = signal.SIGQUIT
     """At once: nobody needs its files any more."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **options: str) -> None:
         super().__init__(directory)
+        self._options = options
         self._databases = 0
         secret = directory / "password"
         secret.write_text(PASSWORD)
@@ -239,6 +235,7 @@ class PostgreSQL(Server):
             "unix_socket_directories": "",
             "shared_buffers": "16MB",
             "max_connections": 60,
+            **self._options,
         }
         settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [program, "-D", str(self.directory / "data"), *settings]
@@ -253,8 +250,8 @@ class PostgreSQL(Server):
 
 @contextmanager
 def running(server: Server) -> Iterator[Server]:
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
