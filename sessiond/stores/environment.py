@@ -70,37 +70,114 @@ class Job(Generic[T]):
 
 
 class Environment:
-    """An open directory. Made by `shared`; whoever got one calls `release` once."""
+    """A directory of this process. Made by `shared`; whoever got one calls `release` once. Nothing here blocks."""
 
-    _open: "dict[Path, Environment]" = {}  # noqa: RUF012 # LMDB's rule is for the process, so is this
-    _opening = threading.Lock()
+    _known: "dict[Path, Environment]" = {}  # noqa: RUF012 # LMDB's rule is for the process, so is this
+    _knowing = threading.Lock()
 
     @classmethod
-    def shared(cls, path: Path, size_max: int, cluster_name: str) -> "Environment":
-        """The environment of a directory, which is made if it is not there. Blocks. Raises StoreError."""
-        with cls._opening:
-            resolved = path.resolve()
-            found = cls._open.get(resolved)
-            if found is None:
-                found = cls(resolved, size_max)
-                cls._open[resolved] = found
-            found._users += 1
-        try:
-            found._check_owner(cluster_name)
-        except BaseException:
-            found.release()
-            raise
+    def shared(cls, path: Path, size_max: int) -> "Environment":
+        """The environment of a directory; what is wrong with the directory, its calls say."""
+        resolved = path.resolve()
+        with cls._knowing:
+            found = cls._known.get(resolved)
+            if found is None or not found.users:
+                found = cls._known[resolved] = cls(resolved, size_max, after=found)
+            found.users += 1
         return found
 
-    def __init__(self, path: Path, size_max: int) -> None:
+    def __init__(self, path: Path, size_max: int, after: "Environment | None") -> None:
         self.path = path
         self._size_max = size_max
-        self._users = 0
-        self._jobs: queue.Queue[Job[Any] | None] = queue.Queue(QUEUE_MAX)
+        self.users = 0
+        self._after = after
+        self._jobs: queue.Queue[Job[Any] | None] = queue.Queue()
+        self.ended: Future[None] = Future()
+        self._environment: lmdb.Environment
+        self._records: Any
+        self._expiries: Any
+        self._about: Any
+        # A daemon, as it may wait for the lock of a process that stands still.
+        threading.Thread(target=self._run, name=f"store {path}", daemon=True).start()
+
+    def submit(self, kind: Kind, work: Callable[[Tables], T]) -> "Future[T]":
+        """Have work done in the thread. What it raises, and any StoreError, is the future's."""
+        if self._jobs.qsize() >= QUEUE_MAX:
+            raise StoreUnavailable(
+                f"{self.path}: {QUEUE_MAX} calls wait for the disk; this one was not begun"
+            )
+        job = Job(kind, work, Future())
+        self._jobs.put(job)
+        return job.done
+
+    def release(self) -> "Future[None]":
+        """One user less. Done when nothing is open any more, if it was the last, and at once if not.
+
+        What was submitted before is carried out.
+        """
+        with self._knowing:
+            self.users -= 1
+            if not self.users:
+                self._jobs.put(None)
+                return self.ended
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def take(self, cluster_name: str) -> "Future[None]":
+        """Make the directory the cluster's, or see that it is, and of a schema that is known."""
+
+        def take(tables: Tables) -> None:
+            ours = {b"schema": b"%d" % SCHEMA, b"cluster": cluster_name.encode()}
+            found = {}
+            for name, value in ours.items():
+                there = tables.transaction.get(name, db=self._about)
+                if there is None:
+                    tables.transaction.put(name, value, db=self._about)
+                found[name] = value if there is None else bytes(there)
+            schema, owner = int(found[b"schema"]), found[b"cluster"].decode()
+            if schema > SCHEMA:
+                raise StoreUnusable(
+                    f"{self.path} has schema {schema}, made by a newer program; this one knows {SCHEMA} at most: "
+                    "run the newer program, or give this one another directory"
+                )
+            if owner != cluster_name:
+                raise StoreUnusable(
+                    f"{self.path} belongs to the cluster {owner!r}, not to {cluster_name!r}: give each cluster a "
+                    "directory of its own"
+                )
+
+        return self.submit(Kind.WRITE, take)
+
+    # --- the thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if self._after is not None:
+            self._after.ended.result()
+            self._after = None
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open()
+        except StoreError as error:
+            self._refuse(error)
+        else:
+            self._serve()
+            self._environment.close()
+        with self._knowing:
+            if self._known.get(self.path) is self:
+                del self._known[self.path]
+        self.ended.set_result(None)
+
+    def _open(self) -> None:
+        """Raises StoreError."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._environment = lmdb.open(
-                str(path), map_size=size_max, max_dbs=3, max_readers=READERS_MAX, readahead=False, mode=0o600
+                str(self.path),
+                map_size=self._size_max,
+                max_dbs=3,
+                max_readers=READERS_MAX,
+                readahead=False,
+                mode=0o600,
             )
             try:
                 self._records = self._environment.open_db(b"records")
@@ -110,36 +187,17 @@ class Environment:
                 self._environment.close()
                 raise
         except OSError as error:
-            raise StoreUnusable(f"cannot make the store's directory {path}: {error.strerror}") from error
+            raise StoreUnusable(f"cannot make the store's directory {self.path}: {error.strerror}") from error
         except lmdb.Error as error:
             raise self._translated(error) from error
-        self._thread = threading.Thread(target=self._run, name=f"store {path}", daemon=True)
-        self._thread.start()
 
-    def submit(self, kind: Kind, work: Callable[[Tables], T]) -> "Future[T]":
-        """Have work done in the thread. What it raises, and any StoreError, is the future's."""
-        job = Job(kind, work, Future())
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise StoreUnavailable(
-                f"{self.path}: {QUEUE_MAX} calls wait for the disk; this one was not begun"
-            ) from None
-        return job.done
+    def _refuse(self, error: StoreError) -> None:
+        """Fail whatever comes, until the last user has gone."""
+        while (job := self._jobs.get()) is not None:
+            if job.done.set_running_or_notify_cancel():
+                job.done.set_exception(error)
 
-    def release(self) -> None:
-        """One user less; after the last one the thread ends, and what was submitted before is done. Blocks."""
-        with self._opening:
-            self._users -= 1
-            if self._users:
-                return
-            self._jobs.put(None)
-            self._thread.join()
-            del self._open[self.path]
-
-    # --- the thread ---------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
+    def _serve(self) -> None:
         ended = False
         while not ended:
             group, ended = self._take()
@@ -148,7 +206,6 @@ class Environment:
                 self._read(reads)
             if writes := [job for job in jobs if job.kind is not Kind.READ]:
                 self._write(writes)
-        self._environment.close()
 
     def _take(self) -> tuple[list[Job[Any]], bool]:
         """All that waits, after the first has come; whether it was the last."""
@@ -228,31 +285,6 @@ class Environment:
         """LMDB calls it an input/output error when a part of a page found room."""
         disk = os.statvfs(self.path)
         return disk.f_bavail * disk.f_frsize < DISK_BYTES_MIN
-
-    def _check_owner(self, cluster_name: str) -> None:
-        """Take the directory for a cluster, or see that it is this cluster's and of a schema that is known."""
-
-        def check(tables: Tables) -> tuple[int, str]:
-            about = {b"schema": b"%d" % SCHEMA, b"cluster": cluster_name.encode()}
-            found = {}
-            for name, ours in about.items():
-                there = tables.transaction.get(name, db=self._about)
-                if there is None:
-                    tables.transaction.put(name, ours, db=self._about)
-                found[name] = ours if there is None else bytes(there)
-            return int(found[b"schema"]), found[b"cluster"].decode()
-
-        schema, owner = self.submit(Kind.WRITE, check).result()
-        if schema > SCHEMA:
-            raise StoreUnusable(
-                f"{self.path} has schema {schema}, made by a newer program; this one knows {SCHEMA} at most: "
-                "run the newer program, or give this one another directory"
-            )
-        if owner != cluster_name:
-            raise StoreUnusable(
-                f"{self.path} belongs to the cluster {owner!r}, not to {cluster_name!r}: give each cluster a "
-                "directory of its own"
-            )
 
     def _translated(self, error: lmdb.Error) -> StoreError:
         match error:

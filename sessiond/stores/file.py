@@ -8,6 +8,7 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -50,9 +51,15 @@ class FileStore:
         self.damaged = 0
 
     async def open(self) -> None:
-        if self._environment is None:
-            opening = asyncio.to_thread(Environment.shared, self._path, self._size_max, self._cluster_name)
-            self._environment = await opening
+        if self._environment is not None:
+            return
+        environment = Environment.shared(self._path, self._size_max)
+        try:
+            await self._end_of(environment.take(self._cluster_name))
+        except BaseException:
+            environment.release()
+            raise
+        self._environment = environment
 
     async def write(self, records: Sequence[Record]) -> set[bytes]:
         chosen = latest(records)
@@ -95,12 +102,15 @@ class FileStore:
     async def close(self) -> None:
         environment, self._environment = self._environment, None
         if environment is not None:
-            await asyncio.to_thread(environment.release)
+            # One that waits for another process is left to end when it can: its calls have failed already.
+            await asyncio.wait([asyncio.wrap_future(environment.release())], timeout=self._timeout_s)
 
     async def _do(self, kind: Kind, work: Callable[[Tables], T]) -> T:
         if self._environment is None:
             raise StoreUnavailable(f"the store {self._path} is not open")
-        done = self._environment.submit(kind, work)
+        return await self._end_of(self._environment.submit(kind, work))
+
+    async def _end_of(self, done: "Future[T]") -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.wrap_future(done)

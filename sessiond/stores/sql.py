@@ -13,7 +13,7 @@ import abc
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     delete,
     insert,
     inspect,
@@ -102,6 +103,10 @@ class SqlStore(abc.ABC):
     def _alone(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Any]:
         """A transaction that no other program's runs beside: for changing the schema."""
 
+    def _turn_to_write(self) -> AbstractAsyncContextManager[Any]:
+        """What a call needs besides a connection before it writes."""
+        return nullcontext()
+
     @abc.abstractmethod
     def _translated(self, error: BaseException) -> StoreError:
         """What an error of the driver means."""
@@ -118,7 +123,7 @@ class SqlStore(abc.ABC):
         if not rows:
             return set()
         now = time.time()
-        async with self._connection() as connection:
+        async with self._connection(writing=True) as connection:
             written = await connection.execute(self._upsert, [{**row, "now": now} for row in rows])
             return {row["key"] for row in rows} - {bytes(key) for key in written.scalars()}
 
@@ -136,7 +141,7 @@ class SqlStore(abc.ABC):
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), KEYS_MAX):
-            async with self._connection() as connection:
+            async with self._connection(writing=True) as connection:
                 some = sorted(keys[start : start + KEYS_MAX])
                 await connection.execute(delete(SESSIONS).where(SESSIONS.c.key.in_(some)))
 
@@ -149,7 +154,7 @@ class SqlStore(abc.ABC):
             .limit(most)
             .with_for_update(skip_locked=True)
         )
-        async with self._connection() as connection:
+        async with self._connection(writing=True) as connection:
             return (await connection.execute(delete(SESSIONS).where(SESSIONS.c.key.in_(over)))).rowcount
 
     async def scan(self) -> AsyncIterator[Record]:
@@ -176,11 +181,14 @@ class SqlStore(abc.ABC):
             return (await connection.execute(some)).all()
 
     @asynccontextmanager
-    async def _connection(self, *, opening: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def _connection(
+        self, *, opening: bool = False, writing: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
         """A connection for one call, whose errors become ours."""
         async with self._gate.passage(opening=opening):
             try:
-                async with self._engine.connect() as connection:
+                turn = self._turn_to_write() if writing else nullcontext()
+                async with turn, self._engine.connect() as connection:
                     yield connection
             except PoolTimeout as error:
                 raise StoreUnavailable(
@@ -224,8 +232,6 @@ class SqlStore(abc.ABC):
 
 
 def _upsert(dialect: str) -> Any:
-    from sqlalchemy import bindparam
-
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = make(SESSIONS)
     new = statement.excluded

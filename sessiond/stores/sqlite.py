@@ -7,7 +7,7 @@ file; a network file system will not do.
 import asyncio
 import errno
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from sessiond.errors import ConfigurationError, StoreError, StoreUnavailable, StoreUnusable
-from sessiond.stores.interface import Record
 from sessiond.stores.sql import SqlStore
 from sessiond.stores.url import StoreUrl
 
@@ -83,17 +82,8 @@ class SqliteStore(SqlStore):
             ) from error
         await super().open()
 
-    async def write(self, records: Sequence[Record]) -> set[bytes]:
-        async with self._turn:
-            return await super().write(records)
-
-    async def delete(self, keys: Sequence[bytes]) -> None:
-        async with self._turn:
-            await super().delete(keys)
-
-    async def remove_expired(self, now: float, most: int) -> int:
-        async with self._turn:
-            return await super().remove_expired(now, most)
+    def _turn_to_write(self) -> asyncio.Lock:
+        return self._turn
 
     @asynccontextmanager
     async def _alone(self, connection: AsyncConnection) -> AsyncIterator[None]:

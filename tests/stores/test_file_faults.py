@@ -187,8 +187,32 @@ async def test_a_process_that_holds_the_lock_costs_a_bounded_time_and_reads_go_o
             async with asyncio.timeout(DEADLINE_S):
                 with pytest.raises(StoreUnavailable, match="another process"):
                     await store.write([record(2)])
+            begin = time.monotonic()
+            async with asyncio.timeout(DEADLINE_S):
+                calls = [store.write([record(number)]) for number in range(100)]
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+            assert time.monotonic() - begin < DEADLINE_S / 4, "they wait beside each other, not one by one"
         async with asyncio.timeout(DEADLINE_S):
             assert await store.write([record(2)]) == set()
+
+
+@pytest.mark.process
+async def test_a_process_that_holds_the_lock_costs_opening_and_closing_a_bounded_time(place):
+    async with opened(place.store()) as store:
+        await store.write([record(1)])
+    busy, late = (place.store(options="?timeout_s=0.3") for _ in range(2))
+    async with asyncio.timeout(DEADLINE_S):
+        await busy.open()
+        with holder(place):
+            for call in (lambda: busy.write([record(2)]), late.open):
+                with pytest.raises(StoreUnavailable, match="another process"):
+                    await call()
+            await busy.close()
+            await late.close()
+        async with opened(place.store()) as again:
+            assert await again.read(key(1)) is not None
+            assert await again.write([record(2)]) == set()
 
 
 # --- not what it should be ----------------------------------------------------------------------------------
@@ -202,8 +226,10 @@ async def test_a_directory_of_a_newer_schema_is_refused(tmp_path):
         about = environment.open_db(b"about")
         with environment.begin(write=True) as transaction:
             transaction.put(b"schema", b"2", db=about)
+    store = place.store()
     with pytest.raises(StoreUnusable, match="schema 2, made by a newer program; this one knows 1 at most"):
-        await place.store().open()
+        await store.open()
+    await store.close()
 
 
 async def test_a_database_of_a_newer_schema_is_refused(tmp_path):
