@@ -303,6 +303,10 @@ class Environment:
                     f"{self.path} holds no LMDB environment that can be read ({error}): move the directory away and "
                     "start again, or bring a backup of it back"
                 )
+            case lmdb.PanicError():
+                return StoreUnusable(
+                    f"{self.path}: LMDB has given up, as the disk failed ({error}): restart the node"
+                )
         if isinstance(error, lmdb.DiskError) or self._disk_is_full():
             return StoreUnavailable(f"{self.path}: the disk is full; nothing was written. Make room")
         if any(

@@ -59,6 +59,10 @@ return 1
 """The record in ARGV[1] with the fence in ARGV[2] takes the key, unless a higher fence is there. `sealing` says how
 a value begins. Of two fences neither is the beginning of the other, except of an equal one."""
 
+_REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
+_SCRIPT_REFUSALS = ("can't run this command", "ACL failure in script")
+"""What Redis 7.0, and later ones with Valkey, say when the script does what its user may not."""
+
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -96,7 +100,7 @@ class RedisStore:
             return
         async with self._call(opening=True):
             self._script = await self._client.script_load(WRITE)
-            await self._warn()
+            await self._look()
         self._gate.open()
 
     async def write(self, records: Sequence[Record]) -> set[bytes]:
@@ -190,13 +194,15 @@ class RedisStore:
                 records.append(record)
         return records
 
-    async def _warn(self) -> None:
+    async def _look(self) -> None:
         """Say what the server's settings mean for sessions. One that hides them is taken as it is."""
         try:
             found = await self._client.info()
         except ResponseError as error:
             log.info("store.settings_unknown", store=self._name, reason=str(error))
             return
+        if found.get("cluster_enabled"):
+            raise StoreUnusable(self._in_a_cluster())
         policy = found.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             log.warning("store.evicts", store=self._name, maxmemory_policy=policy, wanted="noeviction")
@@ -212,21 +218,25 @@ class RedisStore:
                 raise self._translated(error) from error
 
     def _translated(self, error: RedisError) -> StoreError:
+        words = str(error)
         match error:
-            case AuthenticationError() | AuthorizationError() | NoPermissionError():
+            case _ if isinstance(error, _REFUSALS) or any(refusal in words for refusal in _SCRIPT_REFUSALS):
                 return StoreUnusable(
                     f"the store {self._name} refuses us ({error}): check user and password in its URL, and that the "
                     "user may run scripts"
                 )
             case MovedError():
-                return StoreUnusable(
-                    f"the store {self._name} is one node of a Redis Cluster: name a single server, or a proxy that "
-                    "stands before the cluster"
-                )
+                return StoreUnusable(self._in_a_cluster())
             case InvalidResponse():
                 return StoreUnusable(f"the store {self._name} does not speak Redis' protocol: check its URL")
-            case ResponseError() if str(error).startswith("unknown command"):
+            case ResponseError() if words.startswith("unknown command"):
                 return StoreUnusable(
                     f"the store {self._name} ({error}): it must be Redis 6.2 or later, or Valkey"
                 )
         return StoreUnavailable(f"the store {self._name}: {error}")
+
+    def _in_a_cluster(self) -> str:
+        return (
+            f"the store {self._name} is one node of a Redis Cluster: name a single server, or a proxy that stands "
+            "before the cluster"
+        )

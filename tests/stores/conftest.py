@@ -1,8 +1,11 @@
 """A place of each kind, and the servers that some kinds need: started once, ended by pid.
 
-They do not wait for the disk: what a killed process has written stays with the system, and no power fails here.
+Files lie in memory and PostgreSQL does not wait for the disk: what a killed process has written stays with the system,
+and no power fails here.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,9 +32,18 @@ def redis_server() -> Iterator[services.Redis]:
         pytest.skip(why)
     with (
         services.directory_for_servers("redis") as directory,
-        services.running(services.Redis(directory, appendfsync="everysec")) as server,
+        services.running(services.Redis(directory)) as server,
     ):
         yield server
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """An empty one, in memory if it can be: an fsync costs nothing there."""
+    memory = Path("/dev/shm")
+    within = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="stores-", dir=within) as made:
+        yield Path(made)
 
 
 KINDS = [
@@ -44,12 +56,12 @@ KINDS = [
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, directory: Path) -> Place:
     """An empty place of each kind in turn."""
     makers: dict[str, Callable[[], Place]] = {
         "fake": FakePlace,
-        "file": lambda: FilePlace(tmp_path),
-        "sqlite": lambda: SqlitePlace(tmp_path),
+        "file": lambda: FilePlace(directory),
+        "sqlite": lambda: SqlitePlace(directory),
         "postgresql": lambda: PostgresqlPlace(request.getfixturevalue("postgresql_server")),
         "redis": lambda: RedisPlace(request.getfixturevalue("redis_server")),
     }

@@ -19,6 +19,9 @@ from tests.support import services
 from tests.support.fake_store import FakeStore
 from tests.support.fake_store import Place as FakeRecords
 
+PATIENT = "?timeout_s=60"
+"""So that a busy machine is not taken for a store that does not answer."""
+
 Spoil = Callable[[bytes], bytes]
 """Makes a bad body (see sessiond.stores.sealing) of a good one."""
 
@@ -76,7 +79,7 @@ class FilePlace:
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "store"
 
-    def store(self, cluster_name: str = "default", options: str = "") -> Store:
+    def store(self, cluster_name: str = "default", options: str = PATIENT) -> Store:
         return store_for(f"file://{self.directory}{options}", cluster_name=cluster_name)
 
     def spoil(self, key: bytes, how: Spoil) -> None:
@@ -96,7 +99,7 @@ class SqlitePlace:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "sessions.db"
 
-    def store(self, cluster_name: str = "default", options: str = "") -> Store:
+    def store(self, cluster_name: str = "default", options: str = PATIENT) -> Store:
         return store_for(f"sqlite:///{self.path}{options}", cluster_name=cluster_name)
 
     def spoil(self, key: bytes, how: Spoil) -> None:
@@ -116,7 +119,7 @@ class PostgresqlPlace:
         self.server = server
         self.url = server.new_database()
 
-    def store(self, cluster_name: str = "default", options: str = "") -> Store:
+    def store(self, cluster_name: str = "default", options: str = PATIENT) -> Store:
         return store_for(self.url + options, cluster_name=cluster_name)
 
     def spoil(self, key: bytes, how: Spoil) -> None:
@@ -137,7 +140,7 @@ class RedisPlace:
         self.client = RedisClient(port=server.port)
         self.client.flushall()
 
-    def store(self, cluster_name: str = "default", options: str = "") -> Store:
+    def store(self, cluster_name: str = "default", options: str = PATIENT) -> Store:
         return store_for(self.server.url + options, cluster_name=cluster_name)
 
     def spoil(self, key: bytes, how: Spoil) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sessiond.errors import DamagedRecord, StoreUnavailable, StoreUnusable
 from sessiond.stores import sql, store_for
-from tests.stores.places import FilePlace, SqlitePlace, key, opened, record
+from tests.stores.places import PATIENT, FilePlace, SqlitePlace, key, opened, record
 from tests.support import disks
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +25,13 @@ needs_small_disk = pytest.mark.skipif(bool(disks.missing()), reason=disks.missin
 
 
 @pytest.fixture(params=[FilePlace, SqlitePlace])
-def place(request, tmp_path):
-    return request.param(tmp_path)
+def place(request, directory):
+    return request.param(directory)
 
 
 def url_of(place) -> str:
-    return f"file://{place.directory}" if isinstance(place, FilePlace) else f"sqlite:///{place.path}"
+    url = f"file://{place.directory}" if isinstance(place, FilePlace) else f"sqlite:///{place.path}"
+    return url + PATIENT
 
 
 async def everything(store):
@@ -63,8 +64,8 @@ async def fill(store, size: int = 20_000, together: int = 1) -> tuple[int, str]:
 
 @needs_small_disk
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
-async def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(kind, tmp_path):
-    with disks.small_disk(tmp_path / "disk", "4m") as disk:
+async def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(kind, directory):
+    with disks.small_disk(directory / "disk", "4m") as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(2**20))
         place = FilePlace(disk) if kind == "file" else SqlitePlace(disk)
@@ -80,9 +81,9 @@ async def test_a_full_disk_is_told_and_nothing_acknowledged_is_lost(kind, tmp_pa
             assert len(await everything(again)) == written + 1 - 10
 
 
-async def test_a_directory_that_reached_size_max_refuses_writes_until_something_is_removed(tmp_path):
-    place = FilePlace(tmp_path)
-    async with opened(place.store(options="?size_max=1M")) as store:
+async def test_a_directory_that_reached_size_max_refuses_writes_until_something_is_removed(directory):
+    place = FilePlace(directory)
+    async with opened(place.store(options="?size_max=1M&timeout_s=60")) as store:
         written, told = await fill(store)
         assert "is full: its records take size_max=1048576 bytes" in told
         assert written > 20
@@ -94,17 +95,17 @@ async def test_a_directory_that_reached_size_max_refuses_writes_until_something_
         )
 
 
-async def test_a_directory_that_is_full_to_the_last_page_can_be_emptied(tmp_path):
+async def test_a_directory_that_is_full_to_the_last_page_can_be_emptied(directory):
     """LMDB writes pages anew, so to remove is to write."""
-    async with opened(FilePlace(tmp_path).store(options="?size_max=1M")) as store:
+    async with opened(FilePlace(directory).store(options="?size_max=1M&timeout_s=60")) as store:
         written, _ = await fill(store, size=60, together=100)
         assert await store.remove_expired(START + 10**6, 10**6) == written
         again, _ = await fill(store, size=60, together=100)
         assert again == pytest.approx(written, rel=0.1)
 
 
-async def test_calls_that_share_a_transaction_with_one_that_does_not_fit_are_carried_out(tmp_path):
-    async with opened(FilePlace(tmp_path).store(options="?size_max=1M")) as store:
+async def test_calls_that_share_a_transaction_with_one_that_does_not_fit_are_carried_out(directory):
+    async with opened(FilePlace(directory).store(options="?size_max=1M&timeout_s=60")) as store:
         batches = [[record(1)], [record(2, data=bytes(2**21))], [record(3)]]
         answers = await asyncio.gather(*map(store.write, batches), return_exceptions=True)
         assert answers[0] == answers[2] == set()
@@ -153,6 +154,32 @@ async def test_several_processes_share_a_place(place):
                 await store.write([record(number)])
             found = set(await everything(store))
     assert found >= {key(first + number) for first in (0, 100_000, 200_000) for number in range(10)}
+
+
+WRITE_MUCH = """
+import asyncio, sys
+from sessiond.stores import store_for
+from tests.stores.places import opened, record
+
+async def main():
+    async with opened(store_for(sys.argv[1])) as store:
+        await store.write([record(number, data=bytes(2**20)) for number in (8, 9)])
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.process
+async def test_a_process_follows_another_one_that_makes_the_directory_larger_than_its_own_limit(directory):
+    place = FilePlace(directory)
+    async with opened(place.store(options="?size_max=1M&timeout_s=60")) as store:
+        await store.write([record(1)])
+        command = [sys.executable, "-c", WRITE_MUCH, url_of(place)]
+        await asyncio.to_thread(subprocess.run, command, cwd=ROOT, check=True, timeout=DEADLINE_S)
+        assert await store.read(key(9)) is not None
+        assert set(await everything(store)) == {key(1), key(8), key(9)}
+        await store.delete([key(8), key(9)])
+        assert await store.write([record(2)]) == set()
 
 
 @contextlib.contextmanager
@@ -218,8 +245,8 @@ async def test_a_process_that_holds_the_lock_costs_opening_and_closing_a_bounded
 # --- not what it should be ----------------------------------------------------------------------------------
 
 
-async def test_a_directory_of_a_newer_schema_is_refused(tmp_path):
-    place = FilePlace(tmp_path)
+async def test_a_directory_of_a_newer_schema_is_refused(directory):
+    place = FilePlace(directory)
     async with opened(place.store()):
         pass
     with lmdb.open(str(place.directory), max_dbs=3) as environment:
@@ -232,8 +259,8 @@ async def test_a_directory_of_a_newer_schema_is_refused(tmp_path):
     await store.close()
 
 
-async def test_a_database_of_a_newer_schema_is_refused(tmp_path):
-    place = SqlitePlace(tmp_path)
+async def test_a_database_of_a_newer_schema_is_refused(directory):
+    place = SqlitePlace(directory)
     async with opened(place.store()):
         pass
     place.run("UPDATE sessiond_schema SET version = 99")
@@ -243,8 +270,8 @@ async def test_a_database_of_a_newer_schema_is_refused(tmp_path):
     await store.close()
 
 
-async def test_a_database_of_an_older_schema_is_migrated_and_keeps_its_records(tmp_path, monkeypatch):
-    place = SqlitePlace(tmp_path)
+async def test_a_database_of_an_older_schema_is_migrated_and_keeps_its_records(directory, monkeypatch):
+    place = SqlitePlace(directory)
     async with opened(place.store()) as store:
         await store.write([record()])
     monkeypatch.setattr(
@@ -258,8 +285,8 @@ async def test_a_database_of_an_older_schema_is_migrated_and_keeps_its_records(t
     assert place.run("SELECT version FROM sessiond_schema") == (2,)
 
 
-async def test_a_migration_that_fails_leaves_the_tables_as_they_were(tmp_path, monkeypatch):
-    place = SqlitePlace(tmp_path)
+async def test_a_migration_that_fails_leaves_the_tables_as_they_were(directory, monkeypatch):
+    place = SqlitePlace(directory)
     async with opened(place.store()):
         pass
 
@@ -278,13 +305,13 @@ async def test_a_migration_that_fails_leaves_the_tables_as_they_were(tmp_path, m
         await store.write([record()])
 
 
-async def test_a_place_that_is_something_else_is_refused(tmp_path):
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "data.mdb").write_bytes(b"no environment" * 1000)
-    (tmp_path / "sessions.db").write_bytes(b"no database" * 1000)
+async def test_a_place_that_is_something_else_is_refused(directory):
+    (directory / "store").mkdir()
+    (directory / "store" / "data.mdb").write_bytes(b"no environment" * 1000)
+    (directory / "sessions.db").write_bytes(b"no database" * 1000)
     for place, told in (
-        (FilePlace(tmp_path), "no LMDB environment"),
-        (SqlitePlace(tmp_path), "no SQLite file"),
+        (FilePlace(directory), "no LMDB environment"),
+        (SqlitePlace(directory), "no SQLite file"),
     ):
         store = place.store()
         with pytest.raises(StoreUnusable, match=told):
@@ -292,17 +319,17 @@ async def test_a_place_that_is_something_else_is_refused(tmp_path):
         await store.close()
 
 
-async def test_a_place_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    for url in (f"file://{tmp_path}/file/store", f"sqlite:///{tmp_path}/file/sessions.db"):
+async def test_a_place_that_cannot_be_made_is_refused(directory):
+    (directory / "file").write_text("")
+    for url in (f"file://{directory}/file/store", f"sqlite:///{directory}/file/sessions.db"):
         store = store_for(url)
         with pytest.raises(StoreUnusable, match="Not a directory"):
             await store.open()
         await store.close()
 
 
-async def test_a_database_whose_tables_are_gone_says_so(tmp_path):
-    place = SqlitePlace(tmp_path)
+async def test_a_database_whose_tables_are_gone_says_so(directory):
+    place = SqlitePlace(directory)
     async with opened(place.store()) as store:
         place.run("DROP TABLE sessiond_sessions")
         with pytest.raises(StoreUnusable, match="tables are not ours"):
@@ -312,8 +339,8 @@ async def test_a_database_whose_tables_are_gone_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value"), [("owner", b"\xff"), ("epoch", "x"), ("expires_at", "soon"), ("body", "text")]
 )
-async def test_a_row_whose_column_holds_something_else_is_a_damaged_record(tmp_path, column, value):
-    place = SqlitePlace(tmp_path)
+async def test_a_row_whose_column_holds_something_else_is_a_damaged_record(directory, column, value):
+    place = SqlitePlace(directory)
     async with opened(place.store()) as store:
         await store.write([record(1), record(2)])
         place.run(f"UPDATE sessiond_sessions SET {column} = ? WHERE key = ?", value, key(1))
@@ -335,9 +362,9 @@ async def test_the_files_are_for_their_owner_only(place):
         assert {stat.S_IMODE(each.stat().st_mode) for each in files} == {0o600}
 
 
-async def test_sqlite_writes_are_on_the_disk_when_they_return(tmp_path):
+async def test_sqlite_writes_are_on_the_disk_when_they_return(directory):
     """The two settings that make it so; a power failure is not at hand."""
-    store = SqlitePlace(tmp_path).store()
+    store = SqlitePlace(directory).store()
     async with opened(store), store._engine.connect() as connection:
         assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
         assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == 2

@@ -279,6 +279,33 @@ async def test_a_redis_kept_well_is_not_warned_of(redis_of_its_own):
     assert logs == []
 
 
+async def test_a_user_of_redis_with_the_rights_that_the_docs_name_is_enough(redis_of_its_own):
+    server = redis_of_its_own()
+    rights = ["evalsha", "script|load", "get", "getrange", "set", "unlink", "scan"]
+    who = ["shop", "on", ">word", "~sessiond:*"]
+    assert server.ask("ACL", "SETUSER", *who, *(f"+{right}" for right in rights)) == b"+OK"
+    with capture_logs() as logs:
+        async with opened(store_for(server.url.replace("127", "shop:word@127", 1))) as store:
+            await store.write([record(1), record(2)])
+            await store.delete([key(2)])
+            assert set(await everything(store)) == {key(1)}
+    assert [line["event"] for line in logs] == ["store.settings_unknown"]
+    server.ask("ACL", "SETUSER", "shop", "-getrange")
+    store = store_for(server.url.replace("127", "shop:word@127", 1))
+    await store.open()
+    with pytest.raises(StoreUnusable, match="may run scripts"):
+        await store.write([record(3)])
+    await store.close()
+
+
+async def test_a_node_of_a_redis_cluster_is_refused(redis_of_its_own):
+    server = redis_of_its_own(cluster_enabled="yes", cluster_port=str(services.free_port()))
+    store = store_for(server.url)
+    with pytest.raises(StoreUnusable, match="one node of a Redis Cluster"):
+        await store.open()
+    await store.close()
+
+
 async def test_redis_removes_expired_records_by_itself(redis_server):
     place = RedisPlace(redis_server)
     async with opened(place.store()) as store:

@@ -59,7 +59,7 @@ class Server(ABC):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self._log = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -115,7 +115,7 @@ class Server(ABC):
         self._process = None
 
     def stop(self) -> None:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             return
         self.resume()
         self._process.send_signal(self.end_signal)
@@ -271,7 +271,8 @@ def _as_ordinary_user() -> dict[str, Any]:
     return {"user": ORDINARY_USER, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
