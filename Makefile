@@ -22,6 +22,11 @@ demo: $(READY) ## Start a cluster and its balancer here, and say which page to o
 test: $(READY) ## Run the tests: no root, no packages of the system, loopback only
 	@$(BIN)/python -m pytest
 
+.PHONY: test-stores
+test-stores: $(READY) ## Run the tests of the stores, with PostgreSQL and Redis (which must be installed) too
+	@$(BIN)/python -m tests.support.services
+	@$(BIN)/python -m pytest -m 'servers or not servers' tests/stores
+
 .PHONY: check
 check: $(READY) ## Check format, lint, types, and which module may import which
 	$(BIN)/ruff format --check .

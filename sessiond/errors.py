@@ -4,6 +4,10 @@
     ├── ConfigurationError      the process cannot start as configured
     ├── JoinRefused             the cluster does not take this node: secret, cluster name, node name
     ├── LinkError               a connection between nodes is of no use; it is closed, nothing else is affected
+    ├── StoreError              one call to a store failed; it may or may not have been carried out
+    │   ├── StoreUnavailable    down, slow, full, read-only: try again later
+    │   ├── StoreUnusable       credentials, schema, a damaged place: waiting does not help
+    │   └── DamagedRecord       one record cannot be read; the others can, nothing was changed
     └── SessionError            one session operation failed
         ├── Conflict            save(if_version=…): somebody wrote in between; nothing was written
         │   └── ChangesUndone   a request beside this one failed, and its changes were seen; nothing was written
@@ -32,6 +36,27 @@ class JoinRefused(SessiondError):
 
 class LinkError(SessiondError):
     """A connection between nodes breaks its rules; it is closed, and others are not affected."""
+
+
+class StoreError(SessiondError):
+    """One call to a store failed. It may or may not have been carried out; repeating it is safe."""
+
+
+class StoreUnavailable(StoreError):
+    """The store does not do its work now: down, too slow, full, read-only. The text says which. Try again later."""
+
+
+class StoreUnusable(StoreError):
+    """The store will not do its work until somebody acts: credentials, schema, a damaged place. The text says how."""
+
+
+class DamagedRecord(StoreError):
+    """The record of one key cannot be read: damaged, or written by a newer program. Nothing was changed."""
+
+    def __init__(self, key: bytes, reason: str) -> None:
+        super().__init__(f"the stored record {key.hex()} cannot be read: {reason}; it was left as it is")
+        self.key = key
+        self.reason = reason
 
 
 class SessionError(SessiondError):
