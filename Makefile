@@ -118,6 +118,10 @@ proof-failover: $(READY) ## Kill a node under 2,000 GETs/s behind the balancer, 
 proof-slow-loris: $(READY) ## 1,000 slow heads, then 500 slow bodies, beside honest users (as root: installs slowhttptest; PROOF=--quick)
 	@$(BIN)/python -m tests.proof.slow_loris $(PROOF)
 
+.PHONY: proof-loss
+proof-loss: $(READY) ## Kill a node under each of flush, ack and granularity: how many acknowledged writes go with it (KILLS=10)
+	@$(BIN)/python -m tests.proof.loss --kills $(or $(KILLS),10) $(PROOF)
+
 .PHONY: proof-reload
 proof-reload: $(READY) ## Change the balancer's configuration 20 times under 1,000 GETs/s: no request fails (PROOF='--workers 2')
 	@$(BIN)/python -m tests.proof.reload $(PROOF)

@@ -183,7 +183,7 @@ def _digests(raw: Any) -> bytes:
 
 
 def _attribute_name(raw: Any) -> str:
-    if not 0 < len(_text(raw)) <= NAME_BYTES_MAX:
+    if len(_text(raw)) > NAME_BYTES_MAX:  # an empty one is that of a whole session: `backend.WHOLE`
         raise _fail("an attribute name", raw)
     return str(raw)
 

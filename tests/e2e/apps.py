@@ -15,6 +15,7 @@ def create_app() -> web.Application:
         [
             web.get("/number", read),
             web.post("/number/{number}", write),
+            web.post("/save/{number}", write_and_save),
             web.post("/unstorable", store_unstorable),
             web.post("/bytes/{count}", store_bytes),
             web.post("/log-in/{number}", log_in),
@@ -51,6 +52,15 @@ async def write(request: web.Request) -> web.Response:
     session = await get_session(request)
     before = session.get("number", 0)
     session["number"] = int(request.match_info["number"])
+    return _answer(request, before)
+
+
+async def write_and_save(request: web.Request) -> web.Response:
+    """As `write`, and waits for the backups whatever the node's settings are."""
+    session = await get_session(request)
+    before = session.get("number", 0)
+    session["number"] = int(request.match_info["number"])
+    await session.save()
     return _answer(request, before)
 
 

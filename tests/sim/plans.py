@@ -92,4 +92,5 @@ PLANS = {
         settles_s=QUERY_SETTLES_S,
         options=replace(FAST, location="query"),
     ),
+    "flush": Plan(strict=False, options=replace(FAST, flush_s=0.2)),
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from tests.proof import loss
 from tests.torture import proof_detection, proof_kill_loop, proof_partition, proof_pause
 from tests.torture.netns import missing
 from tests.torture.proving import Report
@@ -51,6 +52,10 @@ def test_deaths_are_known_soon(tmp_path: Path, proven) -> None:
             proof_detection.prove(tmp_path, rounds=5, minutes=0, seed=1, block_ms=900, awareness_max=8)
         )
     )
+
+
+def test_a_kill_loses_what_the_settings_allow_and_nothing_by_default(tmp_path: Path, proven) -> None:
+    proven(uvloop.run(loss.prove(tmp_path, kills=1, users=10, interval_ms=300, seed=1)))
 
 
 def test_random_faults_break_no_promise(tmp_path: Path, proven) -> None:
