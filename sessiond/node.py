@@ -258,6 +258,10 @@ class Node:
         self._act()
         return await future
 
+    def copies(self) -> int:
+        """How many sessions this node has a copy of, in whatever role."""
+        return len(self._machine.copies)
+
     # --- what the web side shows: `ports.WebNode` -------------------------------------------------------
 
     def is_serving(self) -> bool:
