@@ -80,7 +80,7 @@ async def run(settings: Settings, application: str, told: asyncio.Event) -> None
     hosted = await load_application(application) if application else None
     node = Node(settings)
     host = Host(hosted if hosted is not None else create_app(node), node)
-    collector = Collector(node.copies)
+    collector = Collector(node.objects)
     collector.start()
     try:
         await serve(node, host, Api(node, host), told, settings.drain_timeout_s)

@@ -28,8 +28,8 @@ STEP_S = 0.05
 STEP_CONFIRMS = 250
 """Most sessions asked or told about in a step, with all members together."""
 
-STEP_COPIES = 5000
-"""Most copies looked at in a step, to find those that are in use."""
+STEP_COPIES = 1500
+"""Most copies looked at in a step, to find those that are in use: a millisecond; a million take half a minute."""
 
 SOON_S = 1.0
 """After so long a copy that may have come too late asks: by then what overtook it has settled."""

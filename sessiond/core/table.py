@@ -8,6 +8,7 @@ Invariant: a small table is one dict, in the order in which its keys came; a lar
 in that order. Once large it stays so until it is emptied.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
@@ -56,8 +57,10 @@ class Table(Generic[V]):
 
     def __iter__(self) -> Iterator[Key]:
         """Each part's keys as they are when its turn comes, the first one's now; entries may come and go meanwhile."""
-        first, *rest = self._parts
-        return chain.from_iterable(chain((list(first),), map(list, rest)))
+        # What has been gone through is let go, so that a table that nobody else has is not freed all at once.
+        rest = deque(self._parts)
+        first = list(rest.popleft())
+        return chain.from_iterable(chain((first,), (list(rest.popleft()) for _ in range(len(rest)))))
 
     def values(self) -> Iterator[V]:
         """As with keys."""
