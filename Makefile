@@ -106,6 +106,10 @@ bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root
 proof-reprotection: $(READY) ## Kill a node with 100,000 sessions on four, then join a fifth: times and users' latency
 	@$(BIN)/python -m tests.proof.reprotection $(PROOF)
 
+.PHONY: proof-million
+proof-million: $(READY) ## A million sessions on one node: bytes each, and how late its loop ever is (half an hour; SESSIONS=100000)
+	@$(BIN)/python -m tests.proof.million --sessions $(or $(SESSIONS),1000000) $(PROOF)
+
 .PHONY: proof-expiry-races
 proof-expiry-races: $(READY) ## Race log-outs and expiries with uses and takeovers on real nodes: nothing comes back
 	@$(BIN)/python -m tests.proof.expiry_races $(PROOF)

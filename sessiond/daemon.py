@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from sessiond.collector import Collector
 from sessiond.contract.address import Address
 from sessiond.demo.app import create_app
 from sessiond.loading import load_application
@@ -79,7 +80,12 @@ async def run(settings: Settings, application: str, told: asyncio.Event) -> None
     hosted = await load_application(application) if application else None
     node = Node(settings)
     host = Host(hosted if hosted is not None else create_app(node), node)
-    await serve(node, host, Api(node, host), told, settings.drain_timeout_s)
+    collector = Collector(node.objects)
+    collector.start()
+    try:
+        await serve(node, host, Api(node, host), told, settings.drain_timeout_s)
+    finally:
+        collector.stop()
 
 
 async def serve(

@@ -5,11 +5,12 @@ every request waiting. So a sweep looks at `SLICE_COPIES` a turn, and sorts as i
 each twice as long as the one before. Order within a class does not matter to anybody.
 
 Invariant: every copy that was here when the sweep began is looked at once, as it is when its turn comes. A copy that
-came later needs no sweep: whoever made it knew already. What is done with the finds is `reprotection`'s business.
+came later needs no sweep, though it may get one: whoever made it knew already. What is done with the finds is
+`reprotection`'s business; they move from there to its `Backlog` without being touched one by one.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from sessiond.core.copies import Copy, CopyStore
 from sessiond.core.types import Key
@@ -25,7 +26,7 @@ class Finds:
     """Sessions by how long they have been idle."""
 
     def __init__(self) -> None:
-        self._classes: list[list[Key]] = [[] for _ in range(CLASSES)]
+        self._classes: list[deque[Key]] = [deque() for _ in range(CLASSES)]
         self.count = 0
 
     def add(self, copy: Copy, now: float) -> None:
@@ -33,9 +34,41 @@ class Finds:
         self._classes[min(idle_class, CLASSES - 1)].append(copy.key)
         self.count += 1
 
-    def hottest_first(self) -> Iterator[Key]:
-        for keys in self._classes:
-            yield from keys
+    def hottest_first(self) -> list[deque[Key]]:
+        """What was found, for whoever asks to keep."""
+        return [keys for keys in self._classes if keys]
+
+
+class Backlog:
+    """A queue of sessions, to which any number of finds is added in no time."""
+
+    def __init__(self) -> None:
+        self._runs: deque[deque[Key]] = deque()
+        """None of them is empty."""
+
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, key: Key) -> None:
+        if not self._runs:
+            self._runs.append(deque())
+        self._runs[-1].append(key)
+        self._length += 1
+
+    def extend(self, finds: Finds) -> None:
+        """At the end, the hottest first."""
+        self._runs.extend(finds.hottest_first())
+        self._length += finds.count
+
+    def popleft(self) -> Key:
+        run = self._runs[0]
+        key = run.popleft()
+        if not run:
+            self._runs.popleft()
+        self._length -= 1
+        return key
 
 
 class Sweep:
@@ -43,18 +76,18 @@ class Sweep:
 
     def __init__(self, copies: CopyStore, look: Callable[[Copy], Finds | None]) -> None:
         self._copies = copies
-        self._unseen = deque(copies.keys())
+        self._walk = copies.walk()
         self._look = look
 
     @property
     def unseen(self) -> int:
-        return len(self._unseen)
+        return self._walk.unseen
 
     def go_on(self, now: float) -> bool:
         """Look at one slice; True if that was the last one."""
-        for _ in range(min(SLICE_COPIES, len(self._unseen))):
-            copy = self._copies.get(self._unseen.popleft())
+        for key in self._walk.take(SLICE_COPIES):
+            copy = self._copies.get(key)
             finds = self._look(copy) if copy is not None else None
             if copy is not None and finds is not None:
                 finds.add(copy, now)
-        return not self._unseen
+        return self._walk.is_over

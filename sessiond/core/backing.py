@@ -56,7 +56,7 @@ class Backing:
             machine.replication.abandon(copy)
         if copy is not None and (copy.role is Role.QUARANTINED or term > copy.term):
             machine.takeover.tell_superseded(copy, Location(term, seq, backups))
-        machine.reprotection.orphans.discard(key)
+        machine.reprotection.orphans.pop(key)
         machine.copies.put(fresh)
         if machine.asks_for_locations and (seq == 0 or (copy is None and term.epoch > 1)):
             machine.confirming.soon(key)

@@ -5,6 +5,7 @@ wrong type or length of a field, an unknown number or a limit exceeded is a `Cod
 closed. Attribute values are opaque bytes here; nothing in this module decodes an application's data.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -225,11 +226,13 @@ def _copy_data(raw: Any) -> m.CopyData:
             if _uint(index) >= len(table):
                 raise _fail("an index of a term", index)
             stamp = stamps[index, written] = Stamp(table[index], _uint(written))
-        attributes[_attribute_name(name)] = Attribute(_value(value), stamp)
+        # All sessions have the same few names: one object for each takes 50 bytes a session and name less.
+        attributes[sys.intern(_attribute_name(name))] = Attribute(_value(value), stamp)
+    last_stamp = _stamp(last)
     return m.CopyData(
         attributes,
         _uint(version),
-        _stamp(last),
+        next((stamp for stamp in stamps.values() if stamp == last_stamp), last_stamp),
         _bool(tombstone),
         _seconds(age_s),
         _seconds(idle_s),

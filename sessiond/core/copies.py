@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from sessiond.core.messages import CopyData
 from sessiond.core.options import WRITE_IDS_KEPT
+from sessiond.core.table import Table, Walk
 from sessiond.core.types import EPOCH_NONE, Alias, Attribute, Key, Life, Location, Stamp, Term
 
 COPY_BYTES = 1000
@@ -248,7 +249,7 @@ class CopyStore:
     """All copies of this node, by key; keeps count of bytes and roles."""
 
     def __init__(self) -> None:
-        self._copies: dict[Key, Copy] = {}
+        self._copies: Table[Copy] = Table()
         self.bytes = 0
         self.counts: dict[Role, int] = dict.fromkeys(Role, 0)
         self.get = self._copies.get  # the most frequent call there is: bound once
@@ -262,12 +263,13 @@ class CopyStore:
     def __getitem__(self, key: Key) -> Copy:
         return self._copies[key]
 
-    def keys(self) -> list[Key]:
-        """All keys at this moment."""
-        return list(self._copies)
+    def walk(self) -> Walk:
+        """Go through the keys of all copies, in steps."""
+        return Walk(self._copies)
 
-    def values(self) -> list[Copy]:
-        return list(self._copies.values())
+    def values(self) -> Iterator[Copy]:
+        """All copies; they may come and go meanwhile. It takes as long as there are copies: see `walk`."""
+        return self._copies.values()
 
     def put(self, copy: Copy) -> None:
         """Add a copy, in place of one that is there."""
@@ -277,7 +279,7 @@ class CopyStore:
         self.counts[copy.role] += 1
 
     def remove(self, key: Key) -> Copy | None:
-        copy = self._copies.pop(key, None)
+        copy = self._copies.pop(key)
         if copy is not None:
             self.bytes -= copy.bytes
             self.counts[copy.role] -= 1
@@ -293,6 +295,7 @@ class CopyStore:
         self.bytes += copy.bytes - bytes_before
 
     def check_invariants(self) -> None:
+        self._copies.check_invariants()
         assert self.bytes == sum(copy.bytes for copy in self._copies.values())
         for role in Role:
             assert self.counts[role] == sum(c.role is role for c in self._copies.values())

@@ -30,6 +30,9 @@ GROUPS = BUCKETS // GROUP_BUCKETS
 
 DIGEST_BYTES = 8
 
+FORGOTTEN_PER_TICK = 1000
+"""Tombstones forgotten in one go, so that the end of very many does not stall the loop."""
+
 SHARED_MAX = 16_384
 """Different locations kept to be shared by entries: most sessions of one owner and backup have the same one."""
 
@@ -121,7 +124,9 @@ class Directory:
 
     def tick(self, now: float) -> None:
         """Forget tombstones whose time is over."""
-        while self._tombstones and self._tombstones[0][0] <= now:
+        for _ in range(FORGOTTEN_PER_TICK):
+            if not self._tombstones or self._tombstones[0][0] > now:
+                return
             _, key = self._tombstones.popleft()
             if self.is_gone(key):
                 self.forget(key)

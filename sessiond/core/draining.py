@@ -14,6 +14,7 @@ Two questions, which differ when too few nodes stay to hold `copies` backups:
 from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Copy, Role
+from sessiond.core.table import Walk
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 HANDED_OVER_PER_TICK = 500
 """Sessions whose handoff begins at once."""
 
+LOOKED_AT_PER_TICK = 5000
+"""Most copies looked at in one go, to find those that can be handed over."""
+
 
 class Draining:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self.is_on = False
+        self._walk: Walk | None = None
         self.is_for_good = False
         """The process ends afterwards: there is no way back."""
 
@@ -70,12 +75,15 @@ class Draining:
         machine = self._machine
         if not (machine.copies.counts[Role.PRIMARY] and machine.membership.staying()):
             return  # a last node may wait like this for long, with very many sessions
-        begun = 0
-        for copy in machine.copies.values():
-            if copy.role is Role.PRIMARY and copy.leads.handoff is None and not copy.tombstone:
-                begun += self._hand_over(copy)
-                if begun >= HANDED_OVER_PER_TICK:
-                    break
+        if self._walk is None or self._walk.is_over:
+            self._walk = machine.copies.walk()
+        begun = looked_at = 0
+        while begun < HANDED_OVER_PER_TICK and looked_at < LOOKED_AT_PER_TICK and not self._walk.is_over:
+            for key in self._walk.take(HANDED_OVER_PER_TICK - begun):
+                looked_at += 1
+                copy = machine.copies.get(key)
+                if copy is not None and copy.role is Role.PRIMARY and not copy.tombstone:
+                    begun += copy.leads.handoff is None and self._hand_over(copy)
 
     def _hand_over(self, copy: Copy) -> bool:
         """Hand a session to one of its backups that is in step and stays; False if there is none yet."""

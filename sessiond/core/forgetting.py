@@ -26,7 +26,10 @@ ROUND_INTERVAL_S = 60.0
 STEP_S = 0.1
 
 STEP_BUCKETS = 16
-"""Buckets looked at in a step: at a million sessions 4,000 entries, some milliseconds; a round takes half a minute."""
+"""Most buckets looked at in a step: a round takes half a minute."""
+
+STEP_ENTRIES = 1500
+"""Entries after which no further bucket is looked at in a step: a millisecond; a round through a million takes longer."""
 
 ASKED_PER_STEP = 20
 """Sessions that all members together ask about in a step, so that each is asked 200 times a second at most."""
@@ -77,13 +80,16 @@ class Forgetting:
     def _look(self) -> None:
         machine = self._machine
         end = min(self._bucket + STEP_BUCKETS, BUCKETS)
-        for number in range(self._bucket, end):
+        seen = 0
+        while self._bucket < end and seen < STEP_ENTRIES:
+            entries = machine.directory.bucket(self._bucket)
             self._lost += [
                 (key, location)
-                for key, location in machine.directory.bucket(number)
+                for key, location in entries
                 if not location.gone and key not in machine.copies and self.is_lost(location)
             ]
-        self._bucket = end
+            self._bucket += 1
+            seen += len(entries)
 
     def is_lost(self, location: Location) -> bool:
         """Whether it names only lives that are over."""

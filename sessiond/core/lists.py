@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Follower, Role
+from sessiond.core.table import Table
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ class Lists:
         self.repairing: dict[Key, float] = {}
         """Primaries whose list is not as it should be and can be mended, and when they were last looked at."""
 
-        self.unprotected: dict[Key, None] = {}
+        self.unprotected: Table[None] = Table()
         """Primaries with fewer backups in step than configured, whether that can be mended or not."""
 
     def forget(self, key: Key) -> None:
         """This node is not the session's primary any more."""
         self.repairing.pop(key, None)
-        self.unprotected.pop(key, None)
+        self.unprotected.pop(key)
 
     def maintain(self, copy: Copy) -> None:
         """Bring a primary's list towards `copies` backups in step, then release what may go.
@@ -61,7 +62,7 @@ class Lists:
         if in_step < wanted and not self._is_being_created(copy):
             self.unprotected[copy.key] = None
         else:
-            self.unprotected.pop(copy.key, None)
+            self.unprotected.pop(copy.key)
         as_wanted = len(copy.backups) == wanted and in_step == wanted
         if leads.handoff is None and (
             as_wanted or not (copy.backups or machine.candidates.beside(copy.key, copy.backups))

@@ -189,6 +189,7 @@ class Machine:
             self.expiry,
             self.directory,
             self.aliases,
+            self.touches,
             self.upkeep,
             self.reprotection,
             self.rebalancing,
@@ -270,7 +271,7 @@ class Machine:
         )
 
     def drop_copy(self, key: Key) -> None:
-        self.reprotection.orphans.discard(key)
+        self.reprotection.orphans.pop(key)
         copy = self.copies.remove(key)
         if copy is not None and copy.leadership is not None:
             self.replication.abandon(copy)
@@ -278,7 +279,7 @@ class Machine:
 
     def quarantine(self, copy: Copy) -> None:
         """This copy may be out of date: it acts no more until it knows its place."""
-        self.reprotection.orphans.discard(copy.key)
+        self.reprotection.orphans.pop(copy.key)
         if copy.leadership is not None:
             self.replication.abandon(copy)
         self.takeover.granting.pop(copy.key, None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Role
 from sessiond.core.pace import Pace
+from sessiond.core.table import Walk
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ UNDER_WAY_MAX = 20
 RANKED_PER_STEP = 40
 """Sessions whose placement is worked out in one step, half a millisecond, whether they move or not."""
 
+LOOKED_AT_PER_STEP = 2000
+"""Most copies looked at in a step, to find this node's sessions among them."""
+
 
 class Rebalancing:
     def __init__(self, machine: "Machine") -> None:
@@ -50,7 +54,12 @@ class Rebalancing:
         self._next_at = machine.now
         self._standing: frozenset[tuple[Life, str]] = frozenset()
         self._start_at: float | None = None
+        self._walk: Walk | None = None
+        """Through all copies; None: all have been looked at."""
+
         self._keys: deque[Key] = deque()
+        """Sessions that come next, found by the walk."""
+
         self._busy: list[Key] = []
         """Sessions that were in the midst of a write: looked at again after `LOOK_S`."""
 
@@ -61,8 +70,9 @@ class Rebalancing:
 
     @property
     def backlog(self) -> int:
-        """Sessions whose placement is still to be looked at."""
-        return len(self._keys) + len(self._busy)
+        """Sessions whose placement is still to be looked at, or copies that may be such."""
+        unseen = self._walk.unseen if self._walk is not None else 0
+        return unseen + len(self._keys) + len(self._busy)
 
     def next_deadline(self) -> float:
         return self._next_at
@@ -70,7 +80,7 @@ class Rebalancing:
     def tick(self, now: float) -> None:
         if now < self._next_at:
             return
-        late_s = now - self._next_at if self._keys else 0.0
+        late_s = now - self._next_at if self._is_under_way else 0.0
         machine = self._machine
         standing = machine.candidates.standing()
         if standing != self._standing:
@@ -80,12 +90,16 @@ class Rebalancing:
         if self._start_at is not None and now >= self._start_at and self._may_move():
             self._start_at = None
             self._begin()
-        if not self._keys:
+        if not self._is_under_way:
             self._keys.extend(self._busy)
             self._busy.clear()
-        if self._keys and self._may_move():
+        if self._is_under_way and self._may_move():
             self._step(late_s)
-        self._next_at = now + (STEP_S if self._keys else LOOK_S)
+        self._next_at = now + (STEP_S if self._is_under_way else LOOK_S)
+
+    @property
+    def _is_under_way(self) -> bool:
+        return bool(self._keys) or self._walk is not None
 
     def _may_move(self) -> bool:
         machine = self._machine
@@ -98,12 +112,24 @@ class Rebalancing:
         machine = self._machine
         self._began_at, self._moved = machine.now, 0
         self._pace.begin(PACE_AT_FIRST * self._pace.most)
-        self._keys.extend(copy.key for copy in machine.copies.values() if copy.role is Role.PRIMARY)
-        if self._keys:
-            machine.log("info", "rebalancing.began", sessions=len(self._keys))
+        sessions = machine.copies.counts[Role.PRIMARY]
+        if sessions:
+            self._walk = machine.copies.walk()
+            machine.log("info", "rebalancing.began", sessions=sessions)
+
+    def _find(self) -> None:
+        """Look for this node's sessions among the next copies."""
+        if self._walk is None or len(self._keys) >= RANKED_PER_STEP:
+            return
+        get = self._machine.copies.get
+        copies = (get(key) for key in self._walk.take(LOOKED_AT_PER_STEP))
+        self._keys.extend(copy.key for copy in copies if copy is not None and copy.role is Role.PRIMARY)
+        if self._walk.is_over:
+            self._walk = None
 
     def _step(self, late_s: float) -> None:
         machine = self._machine
+        self._find()
         allowed = self._pace.step(late_s)
         if machine.links.under_way_max() > UNDER_WAY_MAX:
             return
@@ -113,7 +139,7 @@ class Rebalancing:
             if self._look_at(self._keys.popleft()):
                 allowed -= 1
                 self._pace.did(1)
-        if not self._keys and not self._busy:
+        if not self.backlog:
             seconds = round(machine.now - self._began_at, 3)
             machine.log("info", "rebalancing.ended", moved=self._moved, seconds=seconds)
 
@@ -136,5 +162,6 @@ class Rebalancing:
     def _abandon(self) -> None:
         if self.backlog:
             self._machine.log("info", "rebalancing.abandoned", moved=self._moved, left=self.backlog)
+            self._walk = None
             self._keys.clear()
             self._busy.clear()

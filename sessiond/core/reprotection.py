@@ -16,10 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sessiond.core.aftermath import Finds, Sweep
+from sessiond.core.aftermath import Backlog, Finds, Sweep
 from sessiond.core.copies import Copy, Role
 from sessiond.core.options import UPKEEP_INTERVAL_S
 from sessiond.core.pace import Pace
+from sessiond.core.table import Table
 from sessiond.core.types import Key, Life
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ MEASURED_OVER_S = 1.0
 class Reprotection:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._queue: deque[Key] = deque()
+        self._queue = Backlog()
         self._later: list[tuple[float, Finds]] = []
         self._sweeps: deque[tuple[Sweep, Callable[[], None]]] = deque()
         """What is being gone through, with what is to be done when that ends."""
@@ -67,7 +68,7 @@ class Reprotection:
         rate_max = float(machine.options.reprotect_rate_max)
         self._pace = Pace(most=rate_max, least=PACE_MIN, step_s=STEP_S, late_s=LATE_S, cut=PACE_CUT)
         self._reached = self._pace.rate
-        self.orphans: set[Key] = set()
+        self.orphans: Table[None] = Table()
         """Sessions of a dead primary that this node is the one to take over."""
 
         self._began_at: float | None = None
@@ -116,7 +117,7 @@ class Reprotection:
             if copy.term.owner != life:
                 return None
             if copy.role is Role.BACKUP and machine.takeover.arbiter(copy) == machine.life:
-                self.orphans.add(copy.key)
+                self.orphans[copy.key] = None
             return orphans
 
         mend_at = machine.now + LISTS_MENDED_AFTER_S
@@ -147,7 +148,7 @@ class Reprotection:
             is_short = (waiting and copy.key in unprotected) or not leaving.isdisjoint(copy.backups)
             return finds if copy.role is Role.PRIMARY and is_short else None
 
-        self._sweep(look, lambda: self._queue.extend(finds.hottest_first()))
+        self._sweep(look, lambda: self._queue.extend(finds))
 
     def look_after(self, key: Key) -> None:
         """Something about this session wants settling soon."""
@@ -198,7 +199,7 @@ class Reprotection:
         self._next_at = now + STEP_S
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)
-            self._queue.extend(entry[1].hottest_first())
+            self._queue.extend(entry[1])
         if self._sweeps:
             self._sweep_on()
         elif self._queue:

@@ -196,7 +196,7 @@ class Takeover:
             self._become_primary(copy)
             return
         copy.leadership = None
-        machine.reprotection.orphans.discard(copy.key)
+        machine.reprotection.orphans.pop(copy.key)
         machine.send((grant.to,), m.Grant(copy.key, copy.term, copy.backups, copy.data(machine.now)))
         machine.lookup.resolve(copy.key)
         machine.operations.release_deferred(copy.key)
@@ -254,7 +254,7 @@ class Takeover:
         before = copy.leadership
         leads = copy.leadership = Leadership(since=machine.now)
         machine.copies.set_role(copy, Role.PRIMARY)
-        machine.reprotection.orphans.discard(copy.key)
+        machine.reprotection.orphans.pop(copy.key)
         copy.seq += 1
         for life in copy.backups:
             if before is not None and life in before.followers:

@@ -1,4 +1,4 @@
-"""What a node does without being asked, at every interval: nudge what waits too long, tell backups of uses, hand over.
+"""What a node does without being asked, at every interval: nudge what waits too long, and hand over.
 
 What a death leaves behind is worked off by `reprotection`, what a join asks for by `rebalancing`.
 """
@@ -16,18 +16,14 @@ class Upkeep:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._next_at = machine.now
-        self._next_touch_at = machine.now + machine.options.touch_interval_s
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> float | None:
         machine = self._machine
         busy = machine.replication.waiting or machine.lists.repairing or machine.takeover.granting
-        return min(self._next_at, self._next_touch_at) if busy or machine.draining else self._next_touch_at
+        return self._next_at if busy or machine.draining else None
 
     def tick(self, now: float) -> None:
         machine = self._machine
-        if now >= self._next_touch_at:
-            self._next_touch_at = now + machine.options.touch_interval_s
-            machine.touches.flush()
         if now < self._next_at:
             return
         self._next_at = now + UPKEEP_INTERVAL_S

@@ -67,6 +67,19 @@ def test_what_was_tuples_and_named_tuples_is_so_again():
     assert type(put.data.age_s) is float
 
 
+def test_copies_share_the_names_of_their_attributes_and_their_last_stamp():
+    frame = encode(m.Put(KEY, TERM, 2, (LIFE,), DATA))
+    one, other = decode(frame).data, decode(frame).data
+    assert next(iter(one.attributes)) is next(iter(other.attributes))
+    assert one.last is one.attributes["cart"].stamp
+    assert one.attributes["cart"].stamp == STAMP
+
+
+def test_a_last_stamp_that_no_attribute_has_arrives_as_it_is():
+    last = Stamp(TERM, 8)  # the end of a session is a write without attributes
+    assert decode(encode(m.Put(KEY, TERM, 2, (LIFE,), DATA._replace(last=last)))).data.last == last
+
+
 def test_a_deleted_attribute_keeps_its_stamp_on_the_wire():
     data = DATA._replace(attributes={"cart": Attribute(None, STAMP)})
     arrived = decode(encode(m.Offer(KEY, TERM, data)))

@@ -4,8 +4,9 @@ import pytest
 
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
-from sessiond.core.expiry import ENDED_PER_TICK, IN_USE_RETRY_S
+from sessiond.core.expiry import IN_USE_RETRY_S, PACE_MAX, PACE_MIN, STEP_S, UNDER_WAY_MAX
 from sessiond.core.options import Options
+from sessiond.core.pace import MADE_UP_FOR_S
 from tests.core.world import KEY, World
 
 IDLE_S = 60.0
@@ -173,18 +174,32 @@ def test_only_the_primary_ends_a_session():
     assert silent_s < IDLE_S
 
 
-def test_many_sessions_that_end_together_are_ended_in_portions():
+def test_many_sessions_that_end_together_end_in_small_steps_at_a_bounded_pace():
     world = World(OPTIONS)
     world.boot("node1")
-    for number in range(ENDED_PER_TICK + 100):
+    for number in range(500):
         world.create("node1", number.to_bytes(16))
     machine = world.machine("node1")
     world.now += IDLE_S + 1.0
-    machine.tick(world.now)
-    assert machine.stats.expired == ENDED_PER_TICK
-    assert machine.next_deadline() <= world.now
-    machine.tick(world.now)
-    assert machine.stats.expired == ENDED_PER_TICK + 100
+    began_at, most = world.now, 0
+    while machine.stats.expired < 500:
+        world.now = max(world.now, machine.next_deadline())
+        before = machine.stats.expired
+        machine.tick(world.now)
+        machine.take_effects()
+        most = max(most, machine.stats.expired - before)
+    assert 0 < most <= max(2 * PACE_MAX * STEP_S, PACE_MIN * MADE_UP_FOR_S)
+    assert STEP_S <= world.now - began_at <= 500 / PACE_MIN
+
+
+def test_no_session_ends_while_a_backup_has_too_much_to_answer(world, monkeypatch):
+    machine = world.machine("node1")
+    monkeypatch.setattr(machine.links, "under_way_max", lambda: UNDER_WAY_MAX + 1)
+    world.run(IDLE_S + 1.0)
+    assert machine.stats.expired == 0
+    monkeypatch.undo()
+    world.run(2 * STEP_S)
+    assert machine.stats.expired == 1
 
 
 def test_a_session_that_comes_back_to_a_node_is_watched_again(world):
