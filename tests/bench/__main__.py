@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from tests.bench import cases, install, measure, proxies, report, sessions
+from tests.bench import cases, install, measure, proxies, report, sessions, writes
 from tests.bench.errors import BenchError, MachineError
 from tests.bench.processes import REPOSITORY, Cores
 
-BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, **cases.BENCHES}
+BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, "writes": writes.BENCH, **cases.BENCHES}
 USUAL = ["proxy", "session"]
 JSON_FILE = REPOSITORY / ".run" / "bench.json"
 

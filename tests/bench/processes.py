@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench.errors import BenchError, MachineError
 
-READY_DEADLINE_S = 30.0
+READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
 POLL_INTERVAL_S = 0.02
 REQUEST_TIMEOUT_S = 5.0
@@ -47,10 +47,10 @@ class Cores:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Pin this process to a core; a child started meanwhile stays there, with its threads and children."""
+def pinned(core: int | None) -> Iterator[None]:
+    """Pin this process to a core; a child started meanwhile stays there, with its threads and children. None: to none."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:
@@ -134,6 +134,11 @@ class Process:
         if self.child.poll() is not None:
             raise BenchError(f"{self.name} ended with code {self.child.returncode} {when}\n{self.log_tail()}")
 
+    def kill(self) -> None:
+        """SIGKILL: it has no time to say anything."""
+        self.child.kill()
+        self.child.wait()
+
     def stop(self) -> None:
         self.child.terminate()
         try:
@@ -144,8 +149,8 @@ class Process:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], core: int, directory: Path) -> Iterator[Process]:
-    """Run a command in the foreground, it and all its threads and children pinned to one core."""
+def running(name: str, command: Sequence[str], core: int | None, directory: Path) -> Iterator[Process]:
+    """Run a command in the foreground, it and all its threads and children pinned to one core (None: to none)."""
     log = directory / f"{name}.log"
     with log.open("ab") as output, pinned(core):
         child = subprocess.Popen(
