@@ -58,8 +58,11 @@ class Fleet:
         *options: str,
         app: str = "tests.bench.apps:form",
         store: str = "",
+        others: tuple[int, ...] = (),
     ) -> None:
+        """`others`: further processes that do part of the work, a store's server."""
         self.scheme = scheme
+        self._others = others
         self._directory = directory
         self._options = options
         self._app = app
@@ -80,7 +83,8 @@ class Fleet:
 
     @property
     def pids(self) -> list[int]:
-        return [node.process.pid for node in self.nodes if node.process is not None and node.is_running]
+        nodes = [node.process.pid for node in self.nodes if node.process is not None and node.is_running]
+        return [*nodes, *self._others]
 
     def __enter__(self) -> Self:
         try:
@@ -133,7 +137,7 @@ class Fleet:
         own.mkdir(exist_ok=True)
         values = {"directory": own, "store": self._store}
         seeds = ",".join(f"127.0.0.1:{other.cluster}" for other in self.nodes)
-        zone = [f"--zone=zone{self.nodes.index(node) % 2}"] if self.scheme.zones else []
+        zone = [f"--zone=zone{self.nodes.index(node) % 2}"] if self.scheme.is_zoned else []
         role = [] if node.serves else ["--role=state"]
         return [
             *(sys.executable, "-m", "sessiond", "run", self._app, f"--name={node.name}"),

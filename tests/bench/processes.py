@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench.errors import BenchError, MachineError
 
-READY_DEADLINE_S = 60.0
+READY_DEADLINE_S = 150.0
 STOP_DEADLINE_S = 15.0
 POLL_INTERVAL_S = 0.02
 REQUEST_TIMEOUT_S = 5.0

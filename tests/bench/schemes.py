@@ -6,34 +6,41 @@ directory, ``{store}`` for the URL of the store that all nodes of a run share.
 
 from dataclasses import dataclass
 
+FILE, SQLITE, POSTGRESQL, REDIS = "file", "sqlite", "postgresql", "redis"
 
-@dataclass(frozen=True, slots=True)
+OWN_FILE = "--store=file://{directory}/store"
+SHARED = "--store={store}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """`states`: how many of the nodes are state servers. `store`: which kind of store the nodes want, if any."""
+    """`states`: how many of the nodes are state servers. `store`: the kind of store that its nodes share, if any."""
 
     name: str
     options: tuple[str, ...] = ()
     states: int = 0
     store: str = ""
-    zones: bool = False
+    is_zoned: bool = False
     """Every second node is in another zone."""
 
-    differs_on_wire: bool = True
-    """Whether its traffic between nodes is not that of another scheme."""
+    is_traffic: bool = False
+    """Whether it is one of those whose traffic by the size of the cluster is compared."""
+
+    survives_kill: bool = True
+    survives_pair: bool = False
+    survives_restart: bool = False
+    """Which kills may lose no session."""
+
+    loses_writes: bool = False
+    """Whether a kill may lose acknowledged writes of sessions that survive."""
 
     def application_nodes(self, size: int) -> int:
-        """How many of `size` nodes serve users."""
-        return size - self.state_nodes(size)
-
-    def state_nodes(self, size: int) -> int:
-        """Of two nodes only one can be a state server."""
-        return min(self.states, size - 1)
+        """How many of `size` nodes serve users; of two nodes only one can be a state server."""
+        return size - min(self.states, size - 1)
 
 
-SCHEMES = {
-    scheme.name: scheme
-    for scheme in (
-        Scheme("backup"),
-        Scheme("backup, query", ("--location=query",)),
-    )
-}
+_ALL = (
+    Scheme(name="backup", is_traffic=True),
+    Scheme(name="backup, query", options=("--location=query",), is_traffic=True),
+)
+SCHEMES = {scheme.name: scheme for scheme in _ALL}

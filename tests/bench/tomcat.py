@@ -50,6 +50,7 @@ class Tomcats:
         manager: str,
         size: int,
         directory: Path,
+        *,
         core: int | None = None,
         ports: tuple[Sequence[int], Sequence[int]] | None = None,
         heap_mib: int = 256,

@@ -28,7 +28,7 @@ from tests.bench.pages import fill_in, markdown
 from tests.bench.plot import Line, plot
 from tests.bench.processes import REPOSITORY
 from tests.bench.schemes import SCHEMES
-from tests.bench.visitors import Crowd, Visitor, Visit
+from tests.bench.visitors import Crowd, Visit, Visitor
 
 DOCS = REPOSITORY / "docs"
 JSON_FILE = REPOSITORY / ".run" / "traffic.json"
@@ -196,7 +196,7 @@ def contenders(plan: Plan, only: Iterable[str]) -> list[tuple[str, int]]:
     """Interleaved: all contenders of one size follow each other."""
     wanted = tuple(only)
     pairs = [
-        *((name, size) for size in plan.sizes for name, scheme in SCHEMES.items() if scheme.differs_on_wire),
+        *((name, size) for size in plan.sizes for name, scheme in SCHEMES.items() if scheme.is_traffic),
         *((manager, size) for size in plan.tomcat_sizes for manager in tomcat.MANAGERS),
     ]
     return [(name, size) for name, size in pairs if not wanted or name in wanted]

@@ -6,6 +6,7 @@ twice, is seen at once. Invariant: `writes` of a `Visit` is what the server has 
 """
 
 import asyncio
+import contextlib
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,14 @@ class Latencies:
 
     def p(self, percent: int) -> float:
         return statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Turn n is due n / `rate` seconds after `began`."""
+
+    began: float
+    rate: float
 
 
 class Visitor:
@@ -75,6 +84,13 @@ class Visitor:
         except ValueError:
             raise BenchError(f"port {self.port} answered no count but {body[:200]!r}") from None
 
+    async def keep_writing(self, visits: Sequence[Visit]) -> None:
+        """Write these sessions in turn until the node is gone."""
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            while True:
+                for visit in visits:
+                    await self.write(visit)
+
     async def write(self, visit: Visit) -> None:
         """`ask`, where nothing may have been lost: raises BenchError unless it counts one more than before."""
         found = await self.ask(visit)
@@ -111,19 +127,19 @@ class Crowd:
         async with asyncio.TaskGroup() as tasks:
             for at, (port, visitors) in enumerate(self.visitors.items()):
                 # Nodes are out of step, as users of different nodes are.
-                start = began + at / len(self.visitors) / rate
+                pace = Pace(began + at / len(self.visitors) / rate, rate)
                 for number, visitor in enumerate(visitors):
                     turns = range(number, each, len(visitors))
-                    tasks.create_task(_paced(visitor, self.visits[port], turns, start, rate, latencies))
+                    tasks.create_task(_paced(visitor, self.visits[port], turns, pace, latencies))
         return latencies
 
 
 async def _paced(
-    visitor: Visitor, visits: Sequence[Visit], turns: range, start: float, rate: float, latencies: Latencies
+    visitor: Visitor, visits: Sequence[Visit], turns: range, pace: Pace, latencies: Latencies
 ) -> None:
     """The writes whose numbers are `turns`, each when it is due or when the one before it was answered."""
     for turn in turns:
-        due = start + turn / rate
+        due = pace.began + turn / pace.rate
         if (early := due - time.monotonic()) > 0:
             await asyncio.sleep(early)
         await visitor.write(visits[turn % len(visits)])

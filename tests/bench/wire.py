@@ -22,7 +22,6 @@ from tests.bench.processes import finished, search_path
 CLUSTER_PORTS = range(7000, 7100)
 HTTP_PORTS = range(8000, 8100)
 API_PORTS = range(9000, 9100)
-STORE_PORTS = range(6300, 6400)
 """By what is served there; all below the ports that the kernel gives to clients."""
 
 CLONE_NEWNET = 0x40000000
@@ -68,23 +67,18 @@ class Meter:
     """Counters of the packets from and to ranges of ports, each range by its name. One in a network."""
 
     def __init__(self, ranges: Mapping[str, range]) -> None:
-        self._names = tuple(ranges)
         finished(["iptables", "--wait", "--flush", "INPUT"], COMMAND_TIMEOUT_S)
         for name, ports in ranges.items():
             for side in ("--sport", "--dport"):  # of a connection one end only is in the range
-                ports_text = f"{ports[0]}:{ports[-1]}"
-                rule = ["-p", "tcp", side, ports_text, "-m", "comment", "--comment", name]
+                rule = ["-p", "tcp", side, f"{ports[0]}:{ports[-1]}", "-m", "comment", "--comment", name]
                 finished(["iptables", "--wait", "--append", "INPUT", *rule], COMMAND_TIMEOUT_S)
 
     def read(self) -> Traffic:
         """All ranges together, so far."""
-        by_name = self.by_name()
-        return sum(by_name.values(), Traffic())
+        return sum(self.by_name().values(), Traffic())
 
     def by_name(self) -> dict[str, Traffic]:
-        return {name: Traffic() for name in self._names} | parse(
-            finished(["iptables-save", "-c", "-t", "filter"], COMMAND_TIMEOUT_S)
-        )
+        return parse(finished(["iptables-save", "-c", "-t", "filter"], COMMAND_TIMEOUT_S))
 
 
 def parse(saved: str) -> dict[str, Traffic]:

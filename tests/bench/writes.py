@@ -65,7 +65,7 @@ def start_nodes(core: int, directory: Path) -> Iterator[Target]:
 
 @contextmanager
 def start_tomcats(core: int, directory: Path) -> Iterator[Target]:
-    with tomcat.Tomcats("BackupManager", 2, directory, core) as tomcats:
+    with tomcat.Tomcats("BackupManager", 2, directory, core=core) as tomcats:
         yield target(tomcats.ports[0], tuple(tomcats.processes))
 
 

@@ -295,8 +295,8 @@ def test_a_location_costs_few_bytes_more_than_its_key():
     assert sizes[100] <= 100 * 19
 
 
-@pytest.mark.parametrize("kind", (m.Snapshot, m.Locations, m.Dir), ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("sender", (LIFE, BACKUP, Life("node3", 1)))
+@pytest.mark.parametrize("kind", [m.Snapshot, m.Locations, m.Dir], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("sender", [LIFE, BACKUP, Life("node3", 1)])
 def test_entries_arrive_whatever_part_the_sender_has_in_them(kind, sender):
     known = (*entries_of(3), (KEY, Location(Term(4, BACKUP), 1, (LIFE, BACKUP), True)), *entries_of(1))
     message = {
