@@ -76,9 +76,9 @@ class Reply:
     body: bytes
 
 
-def get(port: int, path: str = "/", **headers: str) -> Reply:
+def get(port: int, path: str = "/", *, timeout_s: float = REQUEST_TIMEOUT_S, **headers: str) -> Reply:
     """One GET on a connection of its own. Raises BenchError if there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()

@@ -104,7 +104,8 @@ class Tomcats:
         for name in ("web.xml", "catalina.properties", "context.xml"):
             shutil.copyfile(CONFIGURATION / name, base / "conf" / name)
         (base / "lib/compiler.jar").symlink_to(COMPILER)
-        shutil.copyfile(TEMPLATES / "index.jsp", base / "webapps/ROOT/index.jsp")
+        for name in ("index.jsp", "fill.jsp"):
+            shutil.copyfile(TEMPLATES / name, base / "webapps/ROOT" / name)
         shutil.copyfile(TEMPLATES / "web.xml", base / "webapps/ROOT/WEB-INF/web.xml")
         others = [(other, port) for other, port in enumerate(self.cluster, 1) if other != number]
         environment = jinja2.Environment(
