@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 
 from sessiond.contract.session_id import Key
 
+WHOLE = ""
+"""The name of what holds all attributes at once (`granularity`). No attribute has it: their names are not empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
@@ -81,8 +84,11 @@ class Backend(Protocol):
         create: bool = False,
         after: int = 0,
         if_version: int | None = None,
+        flush: bool = False,
     ) -> Committed:
         """Write `changes` (None deletes an attribute) and wait until every backup has applied them.
+
+        The settings `ack` and `flush` can have it wait for less; with `flush` it waits whatever they say.
 
         With no changes it waits until what this node shows of the session is applied everywhere: a read's
         answer must not show what could still be lost. `create`: the session must not exist yet; its

@@ -75,6 +75,13 @@ class Unavailable(SessionError):
 class SessionTooLarge(SessionError):
     """A size limit was hit; nothing was written. The text names attribute, size and setting."""
 
+    @classmethod
+    def of_attribute(cls, name: str, size: int, bytes_max: int) -> "SessionTooLarge":
+        return cls(
+            f"session attribute {name!r} encodes to {size} bytes, more than attribute_bytes_max ({bytes_max}); "
+            "nothing was written: store less, or raise the setting on every node"
+        )
+
 
 class MemoryFull(SessionError):
     """The node's memory limit for sessions is reached; nothing was written."""

@@ -220,6 +220,7 @@ class Node:
         create: bool = False,
         after: int = 0,
         if_version: int | None = None,
+        flush: bool = False,
     ) -> Committed:
         machine = self._machine
         now = clock()
@@ -227,9 +228,9 @@ class Node:
             return Committed(machine.copies[key].version, protected=True)
         operation, future = self._operation()
         if create:
-            machine.create(operation, key, changes, now, after)
+            machine.create(operation, key, changes, now, after, flush=flush)
         else:
-            machine.commit(operation, key, changes, if_version, now)
+            machine.commit(operation, key, changes, if_version, now, flush=flush)
         committed: Committed = await self._outcome(future)
         return committed
 

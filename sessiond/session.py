@@ -11,37 +11,34 @@ costs nothing.
 """
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Coroutine, Iterator, MutableMapping, Sequence, Set
 from enum import Enum
 from typing import Any
 
-import structlog
-
-from sessiond.aliases import shared_by
+from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
+from sessiond.content import ABSENT, Content, Snapshot, Source
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
-from sessiond.live import ABSENT, NAME_BYTES_MAX, NOTHING, Live, Snapshot, checked_name
+from sessiond.granularity import content_of
+from sessiond.live import NAME_BYTES_MAX, NOTHING, Live, checked_name
 
 ROTATE_TRIES = 3
 """Times that a rotation is begun anew because another node's request wrote meanwhile."""
-
-WARNINGS_KEPT_MAX = 1024
-"""Warnings about shared objects that are remembered, so that each is given once."""
-
-log = structlog.get_logger()
 
 
 class Sessions:
     """All sessions that requests have open on one node."""
 
-    def __init__(self, backend: Backend, keyring: Keyring, attribute_bytes_max: int) -> None:
+    def __init__(
+        self, backend: Backend, keyring: Keyring, granularity: str, attribute_bytes_max: int
+    ) -> None:
         self.backend = backend
         self.keyring = keyring
-        self.attribute_bytes_max = attribute_bytes_max
+        self.shared_objects = SharedObjects()
+        self._granularity = granularity
+        self._attribute_bytes_max = attribute_bytes_max
         self._live: dict[Key, Live] = {}
-        self._warned: OrderedDict[tuple[Key, str, str], None] = OrderedDict()
 
     def new(self) -> "Session":
         """A session for a visitor who has none; it exists nowhere else until something is stored."""
@@ -54,13 +51,17 @@ class Sessions:
         """
         live = self._live.get(key)
         if live is None:
-            live = self._live[key] = Live(key, checkout)
+            live = self._live[key] = Live(key, self.content(checkout))
         else:
             live.adopt(checkout)
         session = Session(self, live, token, route)
         live.views += (session,)
         live.holders += 1
         return session
+
+    def content(self, source: Source) -> Content:
+        """What the application sees of a session, over what of it is committed."""
+        return content_of(self._granularity, source, self._attribute_bytes_max)
 
     def share(self, live: Live) -> None:
         """Later requests of a session that was just created meet this state."""
@@ -71,22 +72,6 @@ class Sessions:
         """The session ended, or no request has it any more."""
         if live.key is not None and self._live.get(live.key) is live:
             del self._live[live.key]
-
-    def warn_of_shared_objects(self, live: Live, changed: Set[str]) -> None:
-        """Log, once a session and pair, attributes that share an object: after a takeover they would not."""
-        for first, second in shared_by(changed, live.values):
-            warning = (live.key or b"", first, second)
-            if warning in self._warned:
-                continue
-            self._warned[warning] = None
-            if len(self._warned) > WARNINGS_KEPT_MAX:
-                self._warned.popitem(last=False)
-            log.warning(
-                "session.shared_object",
-                key=live.key.hex() if live.key else None,
-                attributes=[first, second],
-                hint="after a takeover each attribute has its own copy of the object; store it in one of them",
-            )
 
     def __len__(self) -> int:
         return len(self._live)
@@ -145,7 +130,7 @@ class Session(MutableMapping[str, Any]):
         return self._shared().version
 
     async def save(self, if_version: int | None = None) -> None:
-        """Commit now and wait until every backup has applied it.
+        """Commit now and wait until every backup has applied it, whatever `ack` and `flush` say.
 
         With `if_version`, raise `Conflict` and write nothing if somebody wrote since that `version`. What this
         request changed is then taken back: read again, change again, save again. Other errors leave the changes
@@ -154,12 +139,12 @@ class Session(MutableMapping[str, Any]):
         """
         live = self._shared()
         if self.stage is HELD or live.key is None:
-            await self._commit(live, if_version)
+            await self._commit(live, if_version, flush=True)
             return
         await self._reopen(live, live.key)
         live.holders += 1
         try:
-            await self._commit(live, if_version)
+            await self._commit(live, if_version, flush=True)
         finally:
             live.leave_hold()
 
@@ -174,7 +159,7 @@ class Session(MutableMapping[str, Any]):
             finally:
                 live.end_commit()
             self.ended = True
-        self._move_to(Live(None, Snapshot(0, {})), None)
+        self._move_to(self._nothing(), None)
         self._new = True
 
     async def rotate(self) -> None:
@@ -206,10 +191,10 @@ class Session(MutableMapping[str, Any]):
         backend = self._sessions.backend
         for tries_left in reversed(range(ROTATE_TRIES)):
             old.catch_up()
-            attributes = old.all_attributes(self._sessions.attribute_bytes_max)
+            attributes = old.content.everything()
             version = old.version
             token, key = self._new_token()
-            committed = await backend.commit(key, attributes, create=True, after=version)
+            committed = await backend.commit(key, attributes, create=True, after=version, flush=True)
             try:
                 # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
                 await backend.rotate(old_key, key, version)
@@ -223,49 +208,44 @@ class Session(MutableMapping[str, Any]):
                 await self._reopen(old, old_key)
             else:
                 break
-        live = Live(key, Snapshot(committed.version, attributes))
-        for name in old.base:
-            live.values[name] = old.values[name]
-            live.base[name] = attributes.get(name)
-        live.suspects = set(old.suspects)
-        return live, token
+        return Live(key, old.content.successor(Snapshot(committed.version, attributes))), token
 
     def __getitem__(self, name: str) -> Any:
-        value = (self._live or self._shared()).read(name)
+        value = (self._live or self._shared()).content.read(name)
         self.touched.add(name)
         if value is ABSENT:
             raise KeyError(name)
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = (self._live or self._shared()).read(name)
+        value = (self._live or self._shared()).content.read(name)
         self.touched.add(name)
         return default if value is ABSENT else value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
             name = checked_name(name)
-        (self._live or self._shared()).write(name, value)
+        (self._live or self._shared()).content.write(name, value)
         self.touched.add(name)
 
     def __delitem__(self, name: str) -> None:
-        live = self._shared()
-        if not live.has(name):
+        content = self._shared().content
+        if not content.has(name):
             raise KeyError(name)
-        live.write(name, ABSENT)
+        content.write(name, ABSENT)
         self.touched.add(name)
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
         self.touched.add(name)
-        return self._shared().has(name)
+        return self._shared().content.has(name)
 
     def __iter__(self) -> Iterator[str]:
-        return self._shared().names()
+        return self._shared().content.names()
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._shared().names())
+        return sum(1 for _ in self._shared().content.names())
 
     def __eq__(self, other: object) -> bool:
         return self is other  # two requests' sessions are two things, whatever they hold
@@ -295,7 +275,7 @@ class Session(MutableMapping[str, Any]):
 
     def settle(self) -> Coroutine[Any, Any, None]:
         """Commit what changed, or wait until what was read is safe. Raises what `save` raises."""
-        return self._commit(self._shared(), None)
+        return self._commit(self._shared(), None, flush=False)
 
     def undo(self) -> None:
         """The request failed: take back what it changed and did not save."""
@@ -315,7 +295,7 @@ class Session(MutableMapping[str, Any]):
         if live is None:
             return ()
         lost: Sequence[str] = ()
-        if begun and (lost := [name for name in sorted(self.touched) if live.differs(name)]):
+        if begun and (lost := [name for name in sorted(self.touched) if live.content.differs(name)]):
             live.undo(self)
         self._leave(live, held=not begun)
         self._live = None
@@ -329,12 +309,16 @@ class Session(MutableMapping[str, Any]):
                 raise RuntimeError(
                     "the request that this session was given to is over; sessions do not outlive a request"
                 )
-            self._live = Live(None, Snapshot(0, {}))
+            self._live = self._nothing()
             self._live.views = (self,)
             self._live.holders = 1
         return self._live
 
-    async def _commit(self, live: Live, if_version: int | None) -> None:
+    def _nothing(self) -> Live:
+        """The state of a session that does not exist yet."""
+        return Live(None, self._sessions.content(Snapshot(0, {})))
+
+    async def _commit(self, live: Live, if_version: int | None, *, flush: bool) -> None:
         # A commit of this node's other requests that we wait for writes what we have seen: it is no conflict.
         seen = live.foreign if if_version is not None and if_version == live.version else None
         if live.committing:
@@ -343,33 +327,37 @@ class Session(MutableMapping[str, Any]):
             self._refuse_undone(live)
         if seen == live.foreign:
             if_version = live.version
-        changes = live.changes(self._sessions.attribute_bytes_max)
+        changes = live.content.changes()
         live.begin_commit()
         try:
             if live.key is None:
-                await self._create(live, changes, if_version)
+                await self._create(live, changes, if_version, flush=flush)
                 return
-            committed = await self._sessions.backend.commit(live.key, changes, if_version=if_version)
+            committed = await self._sessions.backend.commit(
+                live.key, changes, if_version=if_version, flush=flush
+            )
             live.committed(changes, committed.version)
         except Conflict as conflict:
             live.undo(self)
             if live.key is not None:
                 # The checkout follows the copy here. Opening the session anew while we hold it would wait for a
                 # handoff that waits for us, so that is for a session which has moved.
-                if live.source.version < conflict.found:
+                if live.content.source.version < conflict.found:
                     await self._reopen(live, live.key)
                 live.catch_up()
             raise
         except SessionGone:
-            if changes or if_version is not None:
+            if live.content.is_changed() or if_version is not None:
                 raise
             # What was read was true when the request came; that the session ended since does not make it wrong.
         finally:
             live.end_commit()
-        if changes and len(live.values) > 1:
-            self._sessions.warn_of_shared_objects(live, changes.keys())
+        if changes and live.key is not None and (pairs := live.content.shared(changes.keys())):
+            self._sessions.shared_objects.warn(live.key, pairs)
 
-    async def _create(self, live: Live, changes: dict[str, bytes | None], if_version: int | None) -> None:
+    async def _create(
+        self, live: Live, changes: dict[str, bytes | None], if_version: int | None, *, flush: bool
+    ) -> None:
         if if_version not in (None, 0):
             raise Conflict(if_version, 0)
         if not changes:
@@ -380,12 +368,12 @@ class Session(MutableMapping[str, Any]):
                 "store something before that"
             )
         token, key = self._new_token()
-        committed = await self._sessions.backend.commit(key, changes, create=True)
+        committed = await self._sessions.backend.commit(key, changes, create=True, flush=flush)
         live.key = key
         live.committed(changes, committed.version)
         self.token, self.route = token, ""
         self._sessions.share(live)
-        self._sessions.warn_of_shared_objects(live, changes.keys())
+        self._sessions.shared_objects.warn(key, live.content.shared(changes.keys()))
 
     async def _reopen(self, live: Live, key: Key) -> None:
         checkout = await self._sessions.backend.open(key)
@@ -426,4 +414,4 @@ class Session(MutableMapping[str, Any]):
         else:
             live.views = ()
             self._sessions.forget(live)
-            live.source.release()
+            live.content.source.release()

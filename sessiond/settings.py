@@ -23,6 +23,8 @@ from sessiond.errors import ConfigurationError
 SESSION_BYTES_CEILING = FRAME_BYTES_MAX // 2
 """A session travels in one frame between nodes, beside names and stamps of its attributes."""
 
+FLUSH_AT_REQUEST = "request"
+
 _COOKIE_NAME = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z_-]+")
 
 
@@ -93,6 +95,16 @@ class Settings:
 
     ack: Literal["sync", "async"] = "sync"
     """sync: an answer leaves when every backup has applied the write. async: at once; a kill may lose the last ms."""
+
+    flush: str = "request"
+    """When writes leave for the backups. request: each at once, before its answer if `ack` is sync. A number of
+    milliseconds, as in ``500``: answers leave at once, and what a session wrote in that time leaves together; a kill loses
+    at most so much. For sessions that are written far more often than they are missed. `save()` never waits for its turn."""
+
+    granularity: Literal["session", "dirty", "attribute"] = "attribute"
+    """What a write carries. attribute: the changed attributes. dirty: the whole session if something changed, in which an
+    object that two attributes share stays one. session: the whole, after every request that has it, reads too. Forks are
+    then merged by session, not by attribute. A rolling restart changes it: either form is read."""
 
     ack_timeout_s: float = 0.3
     """A backup that has not acked for so long is joined by another one and released. Far below `silence_timeout_s`."""
@@ -186,6 +198,11 @@ class Settings:
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
+
+    @property
+    def flush_s(self) -> float:
+        """`flush` in seconds; 0: at every request. Of validated settings."""
+        return 0.0 if self.flush == FLUSH_AT_REQUEST else int(self.flush) / 1000
 
 
 MAY_BE_ZERO = frozenset(
@@ -334,6 +351,11 @@ def _check_numbers(settings: Settings) -> None:
                 f"{_option(larger)} {getattr(settings, larger)} must be at least {times}{_option(smaller)} "
                 f"{getattr(settings, smaller)}: {reason}"
             )
+    is_interval = settings.flush.isascii() and settings.flush.isdigit() and int(settings.flush) > 0
+    if settings.flush != FLUSH_AT_REQUEST and not is_interval:
+        raise ConfigurationError(
+            f"--flush {settings.flush!r} must be 'request' or a whole number of milliseconds above 0, as in 500"
+        )
     if settings.session_bytes_max > SESSION_BYTES_CEILING:
         raise ConfigurationError(
             f"--session-bytes-max must not be over {SESSION_BYTES_CEILING}, but is {settings.session_bytes_max}: "

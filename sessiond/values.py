@@ -9,12 +9,16 @@ Types: None, bool, int of any size, float, str, bytes, list, dict with any hasha
 set, frozenset, datetime (an aware one keeps its offset, not the name of its zone), date, Decimal, UUID, and
 what `register` adds. A subclass of one of them is refused: it would come back as its base.
 
+What several attributes of a session share is written once by `whole`, which puts `Shared` in its other places.
+
 No pickle: what is read here can only build the types above. Sizes are limited by the caller.
 """
 
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
@@ -25,7 +29,19 @@ from msgpack import ExtType
 
 from sessiond.errors import ValueNotReadable, ValueNotStorable
 
-__all__ = ["LISTS_DEEP_MAX", "SCALARS", "TUPLES_DEEP_MAX", "decode", "encode", "register"]
+__all__ = [
+    "LISTS_DEEP_MAX",
+    "SCALARS",
+    "TUPLES_DEEP_MAX",
+    "Plain",
+    "Shared",
+    "decode",
+    "encode",
+    "plain_of",
+    "reader",
+    "register",
+    "resolving",
+]
 
 T = TypeVar("T")
 
@@ -43,12 +59,28 @@ SCALARS = frozenset({type(None), bool, int, float, str, bytes, datetime, date, D
 
 # Extension codes are part of the stored format: add, never reuse.
 _INT, _TUPLE, _SET, _FROZENSET, _DATETIME, _DATE, _DECIMAL, _UUID, _REGISTERED = range(1, 10)
+_SHARED = 10
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 _NATIVE = frozenset({type(None), bool, int, float, str, bytes, list, dict})
 _ATOMS = frozenset(
     {type(None), bool, int, float, str, bytes}
 )  # that hold nothing else, and pack in one C call
 _FOLD = "F"  # marks the second occurrence of an hour that the clocks repeat
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """Stands for an object that is written elsewhere, by its number among those of its session."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plain:
+    """Stands for a value of a registered type: what its registration turns it into."""
+
+    tag: str
+    value: Any
 
 
 class _Registration(NamedTuple):
@@ -81,6 +113,12 @@ def register(cls: type[T], tag: str, to_plain: Callable[[T], object], from_plain
     _by_tag[tag] = registration
 
 
+def plain_of(value: object) -> Plain | None:
+    """What a value of a registered type is written as; None for all others."""
+    registration = _by_type.get(type(value))
+    return None if registration is None else Plain(registration.tag, registration.to_plain(value))
+
+
 def encode(name: str, value: object) -> bytes:
     """The bytes of attribute `name`'s value. Raises `ValueNotStorable`, naming the place inside the value."""
     if type(value) in _NUMBERS:
@@ -103,6 +141,23 @@ def decode(data: bytes) -> Any:
         raise ValueNotReadable(
             f"the stored value cannot be read here: {error or type(error).__name__}"
         ) from error
+
+
+def reader(data: bytes) -> msgpack.Unpacker:
+    """Reads encoded values that stand one after the other, and the heads of arrays and maps around them."""
+    unpacker = msgpack.Unpacker(ext_hook=_restore, strict_map_key=False, max_buffer_size=max(1, len(data)))
+    unpacker.feed(data)
+    return unpacker
+
+
+@contextmanager
+def resolving() -> Iterator[list[Any]]:
+    """In the block, `Shared` stands for the object of its number in this list."""
+    outer, _of_thread.shared = _of_thread.shared, []
+    try:
+        yield _of_thread.shared
+    finally:
+        _of_thread.shared = outer
 
 
 _NUMBERS = frozenset({type(None), bool, int, float})
@@ -169,14 +224,19 @@ class _Encoder:
         if cls is int:
             return ExtType(_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
         registration = _by_type.get(cls)
-        if registration is None:
-            raise _Refused
-        return ExtType(_REGISTERED, self._nested([registration.tag, registration.to_plain(value)]))
+        if registration is not None:
+            return ExtType(_REGISTERED, self._nested([registration.tag, registration.to_plain(value)]))
+        if cls is Shared:
+            return ExtType(_SHARED, value.index.to_bytes(4, "big"))
+        if cls is Plain:
+            return ExtType(_REGISTERED, self._nested([value.tag, value.value]))
+        raise _Refused
 
 
 class _OfThread(threading.local):
     def __init__(self) -> None:
         self.encoder = _Encoder()
+        self.shared: list[Any] = []
 
 
 _of_thread = _OfThread()
@@ -234,6 +294,7 @@ _RESTORERS: dict[int, Callable[[bytes], Any]] = {
     _DATE: lambda data: date.fromisoformat(data.decode()),
     _DECIMAL: lambda data: Decimal(data.decode()),
     _UUID: lambda data: UUID(bytes=data),
+    _SHARED: lambda data: _of_thread.shared[int.from_bytes(data, "big")],
 }
 
 

@@ -30,7 +30,7 @@ def node() -> FakeNode:
 
 @pytest.fixture
 def sessions(node) -> Sessions:
-    return Sessions(node, node.keyring, node.settings.attribute_bytes_max)
+    return Sessions(node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max)
 
 
 @pytest.fixture

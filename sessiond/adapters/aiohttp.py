@@ -38,7 +38,9 @@ class Adapter:
     """What `setup` puts into an application: its sessions, and a count of the requests that use them."""
 
     def __init__(self, node: SessionNode) -> None:
-        self.sessions = Sessions(node, node.keyring, node.settings.attribute_bytes_max)
+        self.sessions = Sessions(
+            node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max
+        )
         self.cookie = SessionCookie(node.settings, node.keyring)
         self.in_flight = 0
         """Requests whose response has not begun; those of `without_session` handlers are not counted."""

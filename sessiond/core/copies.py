@@ -80,6 +80,17 @@ class GrantState:
 
 
 @dataclass(slots=True)
+class Unsent:
+    """What a primary has written and keeps back until its next flush (`flushing`)."""
+
+    base: Stamp
+    """Of what the backups were sent last."""
+
+    names: dict[str, None] = field(default_factory=dict)
+    """Attributes written since."""
+
+
+@dataclass(slots=True)
 class Leadership:
     """What only a primary, or a copy that is granting, keeps; backups stay small."""
 
@@ -92,6 +103,8 @@ class Leadership:
     grant: GrantState | None = None
     in_flight: int = 0
     """Requests that hold the session."""
+
+    unsent: Unsent | None = None
 
 
 class Copy:
@@ -142,6 +155,12 @@ class Copy:
     @property
     def is_granting(self) -> bool:
         return self.leadership is not None and self.leadership.grant is not None
+
+    @property
+    def sent(self) -> Stamp:
+        """Stamp of what the list was sent and has to ack: all but what is kept back for the next flush."""
+        leads = self.leadership
+        return self.last if leads is None or leads.unsent is None else leads.unsent.base
 
     @property
     def location(self) -> Location:

@@ -82,7 +82,7 @@ class Draining:
         machine = self._machine
         for life in copy.backups:
             follower = copy.leads.followers[life]
-            in_step = follower.acked >= copy.version and follower.released_at is None
+            in_step = follower.acked >= copy.sent.version and follower.released_at is None
             if in_step and machine.membership.is_linked(life) and not machine.membership.is_draining(life):
                 machine.takeover.hand_off(copy, life)
                 return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sessiond.backend import WHOLE
 from sessiond.core.copies import ATTRIBUTE_BYTES, COPY_BYTES, Copy
 from sessiond.core.options import ATTRIBUTES_MAX, Options
 from sessiond.errors import MemoryFull, SessionError, SessionTooLarge
@@ -24,7 +25,7 @@ def refusal_of(
     for name, value in changes.items():
         if value is None:
             continue
-        if len(value) > options.attribute_bytes_max:
+        if len(value) > options.attribute_bytes_max and name != WHOLE:
             return SessionTooLarge(
                 f"attribute {name!r} takes {len(value)} bytes; attribute_bytes_max allows"
                 f" {options.attribute_bytes_max}; nothing was written: store less in it, or raise the setting"

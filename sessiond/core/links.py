@@ -32,7 +32,7 @@ class Links:
             copy = machine.copies.get(key)
             leads = copy.leadership if copy is not None else None
             follower = leads.followers.get(life) if leads is not None else None
-            if copy is not None and follower is not None and follower.acked < copy.version:
+            if copy is not None and follower is not None and follower.acked < copy.sent.version:
                 machine.replication.send_copy(copy, life)
 
     def closed(self, life: Life) -> None:

@@ -39,8 +39,9 @@ class Lists:
         now, wanted = machine.now, machine.options.copies
         leads = copy.leads
         changed = machine.lease.is_held() and self._drop_dead(copy)
+        sent = copy.sent.version
         for life, follower in leads.followers.items():
-            if follower.acked >= copy.version:
+            if follower.acked >= sent:
                 follower.slow = False
                 follower.waiting_since = now
             elif now - follower.waiting_since > machine.options.ack_timeout_s:
@@ -50,12 +51,13 @@ class Lists:
                 follower.slow = True  # another session has waited for it already
         changed |= self._extend(copy)
         self._release_surplus(copy)
+        sent = copy.sent.version  # a newcomer's copy has carried what was kept back
         for life, follower in leads.followers.items():
-            if follower.acked < copy.version and self.may_resend(follower):
+            if follower.acked < sent and self.may_resend(follower):
                 machine.replication.send_copy(copy, life)
         if changed:
             self.announce(copy)
-        in_step = sum(f.acked >= copy.version and f.released_at is None for f in leads.followers.values())
+        in_step = sum(f.acked >= sent and f.released_at is None for f in leads.followers.values())
         if in_step < wanted and not self._is_being_created(copy):
             self.unprotected[copy.key] = None
         else:
@@ -127,8 +129,8 @@ class Lists:
         Nothing is given up for it: the better ones are added, and when they are in step `maintain` releases others.
         """
         machine = self._machine
-        leads = copy.leads
-        in_step = all(follower.acked >= copy.version for follower in leads.followers.values())
+        leads, sent = copy.leads, copy.sent.version
+        in_step = all(follower.acked >= sent for follower in leads.followers.values())
         if leads.handoff is not None or len(copy.backups) != machine.options.copies or not in_step:
             return False
         for name in to:
@@ -154,8 +156,8 @@ class Lists:
             and not leads.followers[life].slow
             and not machine.membership.is_draining(life)
         ]
-        kept = machine.candidates.best_of(copy.key, staying)[:wanted]
-        if len(kept) < wanted or any(leads.followers[life].acked < copy.version for life in kept):
+        kept, sent = machine.candidates.best_of(copy.key, staying)[:wanted], copy.sent.version
+        if len(kept) < wanted or any(leads.followers[life].acked < sent for life in kept):
             return
         for life in copy.backups:
             if life not in kept and leads.followers[life].released_at is None:

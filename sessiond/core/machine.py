@@ -6,7 +6,7 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 
 This module owns the dispatch, and what the parts share: copies, directory, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `lists`, `backing`, `takeover`, `lookup`,
-`links`, `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
+`links`, `flushing`, `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
 `locating`, `announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
 """
 
@@ -32,6 +32,7 @@ from sessiond.core.directory import Directory
 from sessiond.core.draining import Draining
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
+from sessiond.core.flushing import Flushing
 from sessiond.core.forgetting import Forgetting
 from sessiond.core.forwarding import Forwarding
 from sessiond.core.identity import Identity, Refusal, RefusalCode
@@ -91,6 +92,7 @@ class Machine:
         self.candidates = Candidates(self)
         self.lists = Lists(self)
         self.replication = Replication(self)
+        self.flushing = Flushing(self)
         self.touches = Touches(self)
         self.backing = Backing(self)
         self.aliases = Aliases(self)
@@ -183,6 +185,7 @@ class Machine:
             self.forgetting,
             self.lookup,
             self.forwarding,
+            self.flushing,
             self.expiry,
             self.directory,
             self.aliases,
@@ -429,19 +432,40 @@ class Machine:
         else:
             self.stall.hold(partial(self.operations.open, operation, key, may_refer=may_refer))
 
-    def create(self, operation: int, key: Key, changes: Changes, now: float, after: int = 0) -> None:
+    def create(
+        self,
+        operation: int,
+        key: Key,
+        changes: Changes,
+        now: float,
+        after: int = 0,
+        *,
+        flush: bool = False,
+    ) -> None:
         """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
         if self._enter(now):
-            self.operations.create(operation, key, changes, after)
+            self.operations.create(operation, key, changes, after, flush=flush)
         else:
-            self.stall.hold(partial(self.operations.create, operation, key, changes, after))
+            self.stall.hold(partial(self.operations.create, operation, key, changes, after, flush=flush))
 
-    def commit(self, operation: int, key: Key, changes: Changes, if_version: int | None, now: float) -> None:
-        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
+    def commit(
+        self,
+        operation: int,
+        key: Key,
+        changes: Changes,
+        if_version: int | None,
+        now: float,
+        *,
+        flush: bool = False,
+    ) -> None:
+        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied.
+
+        `flush`: send it now and wait, whatever the settings.
+        """
         if self._enter(now):
-            self.operations.commit(operation, key, changes, if_version)
+            self.operations.commit(operation, key, changes, if_version, flush=flush)
         else:
-            self.stall.hold(partial(self.operations.commit, operation, key, changes, if_version))
+            self.stall.hold(partial(self.operations.commit, operation, key, changes, if_version, flush=flush))
 
     def invalidate(self, operation: int, key: Key, now: float) -> None:
         """End a session for good; resolved with None or an error."""
@@ -493,6 +517,7 @@ class Machine:
         """The last word: this life ends in order."""
         self.now = now
         self.left = True
+        self.flushing.flush_all()
         self.announcements.flush()
         self.touches.flush()
         self.send(self.membership.linked(), m.Leave(self.life))
@@ -532,6 +557,7 @@ class Machine:
         self.copies.check_invariants()
         self.directory.check_invariants()
         self.probing.check_invariants()
+        self.flushing.check_invariants()
         for copy in self.copies.values():
             assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
             if copy.role is Role.PRIMARY:

@@ -119,7 +119,15 @@ class Operations:
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
 
-    def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None], after: int = 0) -> None:
+    def create(
+        self,
+        operation: int,
+        key: Key,
+        changes: Mapping[str, bytes | None],
+        after: int = 0,
+        *,
+        flush: bool = False,
+    ) -> None:
         """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
         machine = self._machine
         if not machine.may_act or machine.left:
@@ -131,7 +139,7 @@ class Operations:
             machine.emit(Resolve(operation, refusal))
             return
         copy = machine.replication.create(key, after)
-        self._write(operation, copy, changes)
+        self._write(operation, copy, changes, flush=flush)
         if not copy.backups:
             machine.lists.announce(copy)  # with a list, adding to it has announced it
 
@@ -141,13 +149,18 @@ class Operations:
         key: Key,
         changes: Mapping[str, bytes | None],
         if_version: int | None,
+        *,
+        flush: bool = False,
     ) -> None:
-        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied."""
+        """Write; resolved with `Committed` or an error. No changes: wait for what is shown to be applied.
+
+        `flush`: send it now and wait, whatever the settings.
+        """
         machine = self._machine
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.commit(operation, key, changes, if_version))
+            self._defer(key, lambda: self.commit(operation, key, changes, if_version, flush=flush))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, changes, if_version, invalidate=False)
@@ -166,14 +179,18 @@ class Operations:
         if refusal is not None:
             machine.emit(Resolve(operation, refusal))
             return
-        self._write(operation, copy, changes)
+        self._write(operation, copy, changes, flush=flush)
 
-    def _write(self, operation: int, copy: Copy, changes: Mapping[str, bytes | None]) -> None:
+    def _write(self, operation: int, copy: Copy, changes: Mapping[str, bytes | None], *, flush: bool) -> None:
         machine = self._machine
-        if machine.options.ack == "sync":
+        options = machine.options
+        if flush or (options.ack == "sync" and not options.flush_s):
             machine.replication.write(copy, changes, Pending(operation, 0))
         else:
-            machine.replication.write(copy, changes, Pending(None, 0))
+            if not (options.flush_s and copy.backups):
+                machine.replication.write(copy, changes, Pending(None, 0))
+            elif changes:
+                machine.flushing.write(copy, changes)
             machine.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
         machine.due(machine.now + machine.options.ack_timeout_s)
 

@@ -52,6 +52,9 @@ class Options:
     copies: int = 1
     location: str = "broadcast"
     ack: str = "sync"
+    flush_s: float = 0.0
+    """Interval of flushes; 0: every write is sent at once."""
+
     ack_timeout_s: float = 0.3
     probe_interval_s: float = 0.25
     probe_timeout_s: float = 0.1

@@ -48,21 +48,37 @@ class Replication:
     ) -> None:
         """Apply changes and send them to the list; the answer waits in `pending`. No changes: a read's barrier."""
         if changes:
-            machine = self._machine
-            machine.stats.writes += 1
-            base = copy.last
-            bytes_before = copy.bytes
-            copy.apply(changes, Stamp(copy.term, copy.version + 1), write_id)
-            machine.copies.reweigh(bytes_before, copy)
-            if copy.backups:
-                self._send_patch(copy, base, changes, write_id)
+            base = self.apply(copy, changes, write_id)
+            if copy.leads.unsent is not None:
+                flushing = self._machine.flushing
+                flushing.keep_back(copy, base, changes)
+                flushing.flush(copy, write_id)
+            elif copy.backups:
+                self.send_patch(copy, base, dict(changes), write_id)
         self.answer_when_applied(copy, pending)
 
-    def answer_when_applied(self, copy: Copy, pending: Pending) -> None:
-        pending.version = copy.version
-        copy.leads.pending.append(pending)
+    def apply(self, copy: Copy, changes: Mapping[str, bytes | None], write_id: bytes | None) -> Stamp:
+        """One write here; the stamp that it builds on."""
         machine = self._machine
-        self.waiting.setdefault(copy.key, machine.now)
+        machine.stats.writes += 1
+        base = copy.last
+        bytes_before = copy.bytes
+        copy.apply(changes, Stamp(copy.term, copy.version + 1), write_id)
+        machine.copies.reweigh(bytes_before, copy)
+        return base
+
+    def answer_when_applied(self, copy: Copy, pending: Pending) -> None:
+        leads = copy.leads
+        if leads.unsent is not None:
+            self._machine.flushing.flush(copy)
+        pending.version = copy.version
+        leads.pending.append(pending)
+        self.waiting.setdefault(copy.key, self._machine.now)
+        self.go_on(copy)
+
+    def go_on(self, copy: Copy) -> None:
+        """Answers wait: release those that may go, or see to the list that they wait for."""
+        machine = self._machine
         if copy.backups and machine.candidates.late.isdisjoint(copy.backups):
             self.progress(copy)
         else:
@@ -75,10 +91,11 @@ class Replication:
         """
         copy.tombstone = True
         copy.alias = alias
+        base = copy.sent.version
         copy.version += 1
         copy.last = Stamp(copy.term, copy.version)
         pending.tombstone = True
-        self._send_all(copy)
+        self.send_all(copy, base)
         self.answer_when_applied(copy, pending)
 
     def merge(self, copy: Copy, data: m.CopyData, offered_by: Life | None) -> None:
@@ -89,21 +106,30 @@ class Replication:
             machine.stats.merged += 1
             machine.log("warning", "session.fork_merged", key=copy.key.hex(), attributes=sorted(news))
             bytes_before = copy.bytes
+            base = copy.sent.version
             copy.absorb(news, Stamp(copy.term, max(copy.version, data.version) + 1))
             machine.copies.reweigh(bytes_before, copy)
-            self._send_all(copy)
+            self.send_all(copy, base)
         if offered_by is not None:
             self.answer_when_applied(copy, Pending(None, copy.version, offered_by=offered_by))
         if copy.role is Role.PRIMARY:  # an answer can be what a handoff waited for
             machine.lists.maintain(copy)
 
-    def _send_patch(
-        self, copy: Copy, base: Stamp, changes: Mapping[str, bytes | None], write_id: bytes | None
+    def send_patch(
+        self,
+        copy: Copy,
+        base: Stamp,
+        changes: dict[str, bytes | None],
+        write_id: bytes | None,
+        beside: Life | None = None,
     ) -> None:
+        """Send changes on a base to the list, but not to `beside`."""
         machine = self._machine
         now = machine.now
         to = []
         for life, follower in copy.leads.followers.items():
+            if life == beside:
+                continue
             if follower.acked >= base.version:
                 follower.waiting_since = now
             if follower.released_at is None:
@@ -112,20 +138,24 @@ class Replication:
                     to.append(life)  # without a link it gets the whole session when the link is back
         base_term = None if base.term == copy.term else base.term
         patch = m.Patch(
-            copy.key, copy.term, copy.seq, base_term, base.version, copy.version, dict(changes), write_id
+            copy.key, copy.term, copy.seq, base_term, base.version, copy.version, changes, write_id
         )
         machine.send(tuple(to), patch)
 
-    def _send_all(self, copy: Copy) -> None:
+    def send_all(self, copy: Copy, base: int) -> None:
+        """Send the whole session to the list, which was sent version `base` before."""
+        copy.leads.unsent = None
         for life, follower in copy.leads.followers.items():
-            if follower.acked >= copy.version - 1:
+            if follower.acked >= base:
                 follower.waiting_since = self._machine.now
             if follower.released_at is None:
                 self.send_copy(copy, life)
 
     def send_copy(self, copy: Copy, life: Life) -> None:
-        """Send the whole session to one member of the list."""
+        """Send the whole session to one member of the list; the others get what they were not sent yet."""
         machine = self._machine
+        if copy.leads.unsent is not None:
+            machine.flushing.flush(copy, beside=life)
         copy.leads.followers[life].sent_at = machine.now
         if machine.links.sends(life, Applied(copy.key, copy.term, copy.seq, copy.version)):
             machine.send((life,), m.Put(copy.key, copy.term, copy.seq, copy.backups, copy.data(machine.now)))
@@ -280,7 +310,7 @@ class Replication:
             follower = copy.leads.followers.get(life)
             if follower is None:
                 machine.send((life,), m.Locations(((key, copy.location),)))
-            elif (term, confirm.last) != (copy.term, copy.last):
+            elif (term, confirm.last) != (copy.term, copy.sent):
                 if machine.lists.may_resend(follower):
                     self.send_copy(copy, life)
             elif confirm.seq != copy.seq:

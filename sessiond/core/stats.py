@@ -16,6 +16,7 @@ class Stats:
     writes: int = _counter("Session writes committed here as primary.")
     writes_unprotected: int = _counter("Writes answered though no other node could take a copy.")
     writes_forwarded: int = _counter("Late commits sent to the session's new primary.")
+    flushes: int = _counter("Flushes: writes of one session that were kept back and left together.")
     applied: int = _counter("Puts and patches applied here as backup.")
     gaps: int = _counter("Patches refused here because the copy they build on was missing.")
     fenced: int = _counter("Times this node, a stale primary, was told so and stepped back.")

@@ -127,6 +127,8 @@ class Takeover:
         if machine.membership.is_dead(handoff.to):
             leads.handoff = None
             machine.lookup.serve(copy)
+        elif leads.unsent is not None:
+            machine.replication.answer_when_applied(copy, Pending(None, 0))  # and come back here
         elif not leads.pending and (leads.in_flight == 0 or machine.now >= handoff.deadline):
             machine.stats.handoffs += 1
             self.grant(copy, handoff.to, None)
@@ -330,7 +332,7 @@ class Takeover:
             copy.seq = 1
             for other in copy.backups:
                 leads.followers[other] = Follower(added_seq=0, waiting_since=machine.now)
-                replication.send_copy(copy, other)
+            replication.send_all(copy, copy.version)
             lists.announce(copy)
         if offer.data.tombstone:
             alias = offer.data.alias

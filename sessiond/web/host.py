@@ -95,6 +95,13 @@ class Host:
         yield Sample(
             "sessiond_http_in_flight", "gauge", "Requests whose answer has not begun.", self.in_flight, {}
         )
+        yield Sample(
+            "sessiond_shared_objects_total",
+            "counter",
+            "Pairs of attributes that were committed with an object in common, which a takeover separates.",
+            self._sessions.sessions.shared_objects.count,
+            {},
+        )
         yield Sample("sessiond_load", "gauge", "0 idle to 1 and above, busy.", self.load.figure, {})
 
     @property

@@ -128,7 +128,8 @@ class Client:
             raise Violation(f"{session}: version {answer.version} after {self._version} to one client")
         self._version = max(self._version, answer.version)
         session.protected = True
-        session.raise_floor(answer.values)
+        if not session.saves_counter:  # else a value may be shown before it is saved
+            session.raise_floor(answer.values)
         if request.deed in {Deed.CREATE, Deed.WRITE}:
             name, number = request.attribute, request.number
             session.acknowledged({name: number, name + TWIN: number})

@@ -83,4 +83,5 @@ PLANS = {
     "query-partitions": Plan(
         strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
     ),
+    "flush": Plan(strict=False, options=replace(FAST, flush_s=0.2)),
 }

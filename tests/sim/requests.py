@@ -150,7 +150,8 @@ class Visit:
         assert process is not None, "it has been reached"
 
         def done(outcome: object) -> None:
-            self._simulation.watch.resolved(process, self.request.key, verb, outcome)
+            flushed = kwargs.get("flush", False)
+            self._simulation.watch.resolved(process, self.request.key, verb, outcome, flushed=flushed)
             self._timeline.after(0.0, process.enter, self, then, outcome)
 
         process.ask(done, verb, *args, **kwargs)
@@ -189,7 +190,9 @@ class Visit:
         elif process.machine.is_settled(request.key, _now):
             self._done(_now, Committed(process.machine.copies[request.key].version, protected=True))
             return
-        self._ask(self._done, "commit", request.key, self._encoded(), if_version)
+        # Where writes are kept back, the counter is what the application cannot do without: it saves it.
+        saves = request.deed is Deed.COUNT and self._simulation.plan.options.flush_s > 0
+        self._ask(self._done, "commit", request.key, self._encoded(), if_version, flush=saves)
 
     def _encoded(self) -> dict[str, bytes | None]:
         return {name: b"%d" % number for name, number in self._changes.items()}

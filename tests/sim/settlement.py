@@ -79,6 +79,7 @@ class Settlement:
         left = {
             "operations": process.operations_waiting,
             "answers": len(machine.replication.waiting),
+            "writes kept back": len(machine.flushing),
             "repairs": len(machine.lists.repairing),
             "grants": len(machine.takeover.granting),
             "lookups": 0 if machine.lookup.is_idle else 1,

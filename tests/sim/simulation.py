@@ -16,7 +16,7 @@ from tests.sim.linearizability import calls_of, is_linearizable
 from tests.sim.network import Network
 from tests.sim.plans import Plan
 from tests.sim.process import DRIFT_MAX, Clock, Process
-from tests.sim.promises import Session, Violation
+from tests.sim.promises import COUNTER, Session, Violation
 from tests.sim.requests import ANSWER_TIMEOUT_S, Answer, Deed, Request, Status, Visit
 from tests.sim.settlement import Settlement
 from tests.sim.timeline import Story, Timeline, stream
@@ -115,6 +115,7 @@ class Simulation:
         key = self.workload.randbytes(16)
         timeout_s = self.plan.options.idle_timeout_s
         session = Session(f"s{self._numbers}", key, timeout_s, self.plan.strict, used_at=self.timeline.now)
+        session.saves_counter = self.plan.options.flush_s > 0
         self.sessions[key] = session
         return session
 
@@ -213,7 +214,8 @@ class Simulation:
             raise Violation(f"{session} is served though it was said to be gone")
         elif self.plan.options.ack == "sync":
             for name, number in floor.items():
-                if name != "n" and answer.values.get(name, 0) < number:
+                is_promised = name == COUNTER if session.saves_counter else name != COUNTER
+                if is_promised and answer.values.get(name, 0) < number:
                     raise Violation(
                         f"{session}: {name}={answer.values.get(name, 0)} after all; {number} was acked"
                     )

@@ -101,9 +101,16 @@ class Watch:
         if not is_kept and not isfinite(self._simulation.plan.weather_s):
             raise Violation(f"protecting anew took {fields['seconds']} s, not {fields['estimate_s']} s")
 
-    def resolved(self, process: "Process", key: bytes, verb: str, outcome: object) -> None:
-        """An operation of the application is answered: is what it says on every backup of the list?"""
-        if not isinstance(outcome, Committed) or self._simulation.plan.options.ack != "sync":
+    def resolved(
+        self, process: "Process", key: bytes, verb: str, outcome: object, *, flushed: bool = False
+    ) -> None:
+        """An operation of the application is answered: is what it says on every backup of the list?
+
+        `flushed`: it asked for that, whatever the settings.
+        """
+        options = self._simulation.plan.options
+        has_waited = flushed or (options.ack == "sync" and not options.flush_s)
+        if not isinstance(outcome, Committed) or not has_waited:
             return
         copy = process.machine.copies.get(key)
         if copy is None or copy.role is not Role.PRIMARY:

@@ -71,6 +71,8 @@ class FakeNode:
         self.owners: dict[Key, str] = {}
         self.committed: list[dict[str, bytes | None]] = []
         """The changes of every commit that succeeded, in order."""
+        self.flushed: list[bool] = []
+        """Of every commit that was asked for, whether it was to wait whatever the settings."""
         self.waiting = 0
         """Commits that are held now."""
         self.other_node: str | None = None
@@ -158,7 +160,9 @@ class FakeNode:
         create: bool = False,
         after: int = 0,
         if_version: int | None = None,
+        flush: bool = False,
     ) -> Committed:
+        self.flushed.append(flush)
         if self.commit_error is not None:
             raise self.commit_error
         if create:
