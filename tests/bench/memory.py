@@ -25,6 +25,7 @@ from sessiond.core.options import Options
 from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
 from sessiond.values import encode
 from tests.bench import install, memory_peers, tomcat
+from tests.bench.processes import unwind_on_sigterm
 
 SESSIONS = 200_000
 TOMCAT_SESSIONS_MAX = 20_000
@@ -170,6 +171,7 @@ def main() -> None:
         )
         say(f"{arguments.sessions:,} x {row}: {figures['bytes']:,.0f} bytes each{accounted}")
     if arguments.peers:
+        unwind_on_sigterm()
         install.ensure([install.REDIS, tomcat.JAVA, tomcat.TOMCAT], say)
         redis = memory_peers.of_redis(TEXT, arguments.sessions)
         say(

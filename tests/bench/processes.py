@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from tests.bench.errors import BenchError, MachineError
 
@@ -44,6 +45,15 @@ class Cores:
                 f"a benchmark needs 2 cores, this process may use {len(usable)}: one to test, one for the load"
             )
         return cls(usable[0], usable[1])
+
+
+def unwind_on_sigterm() -> None:
+    """SIGTERM unwinds this process like an exception, so that every child is stopped."""
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager
@@ -90,12 +100,14 @@ def get(port: int, path: str = "/", *, timeout_s: float = REQUEST_TIMEOUT_S, **h
         connection.close()
 
 
-def answers(port: int, path: str = "/", **headers: str) -> Callable[[], bool]:
+def answers(
+    port: int, path: str = "/", *, timeout_s: float = REQUEST_TIMEOUT_S, **headers: str
+) -> Callable[[], bool]:
     """The condition that a GET is answered with 200."""
 
     def condition() -> bool:
         try:
-            return get(port, path, **headers).status == 200
+            return get(port, path, timeout_s=timeout_s, **headers).status == 200
         except BenchError:
             return False
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -27,7 +28,7 @@ from tests.bench.errors import BenchError, MachineError
 from tests.bench.fleet import Fleet, Node
 from tests.bench.measure import memory_kib
 from tests.bench.pages import markdown
-from tests.bench.processes import REPOSITORY, get
+from tests.bench.processes import REPOSITORY, get, unwind_on_sigterm
 from tests.bench.schemes import POSTGRESQL, REDIS, SCHEMES, SQLITE, Scheme
 from tests.bench.visitors import Crowd, Visit, Visitor
 
@@ -55,6 +56,9 @@ class Plan:
     memory_sessions: int = 5000
     load: traffic.Plan = LOAD
 
+
+QUICK_SCHEMES = ("backup", "all", "central", "backup and store, redis")
+"""What a quick run looks at: one of each kind of placement, and one with a server beside it."""
 
 QUICK = Plan(
     sizes=(2, 4),
@@ -89,6 +93,14 @@ class Row:
 
     memory_bytes: float
     """Of a session, in all processes of a cluster of two and its store together."""
+
+    date: str
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Row":
+        losses = {name: Loss(**raw[name]) for name in ("killed", "pair_killed", "restarted")}
+        one, two = (traffic.Row.from_json(cost) for cost in raw["costs"])
+        return cls(**{**raw, **losses, "costs": (one, two)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +266,8 @@ def measure(scheme: Scheme, plan: Plan) -> Row:
             costs.append(uvloop.run(traffic.measure(scheme.name, size, fleet, meter, plan.load)))
             if size == plan.sizes[0]:
                 memory_bytes = uvloop.run(memory_of(fleet, plan.memory_sessions // len(fleet.ports)))
-    return Row(scheme.name, killed, pair_killed, restarted, (costs[0], costs[1]), memory_bytes)
+    date = time.strftime("%Y-%m-%d", time.gmtime())
+    return Row(scheme.name, killed, pair_killed, restarted, (costs[0], costs[1]), memory_bytes, date)
 
 
 def broken_promises(row: Row, scheme: Scheme) -> list[str]:
@@ -304,7 +317,7 @@ def table(rows: Iterable[Row], sizes: tuple[int, int]) -> str:
 def page(rows: list[Row], plan: Plan) -> str:
     return (
         "# Schemes, measured\n\n"
-        f"Every cell by `make bench-schemes`, on {time.strftime('%Y-%m-%d', time.gmtime())}; what the schemes are for, and "
+        f"Every cell by `make bench-schemes`, last on {max(row.date for row in rows)}; what the schemes are for, and "
         "how to choose, is in [schemes.md](schemes.md), how traffic is counted in [traffic.md](traffic.md).\n\n"
         f"{table(rows, plan.sizes)}\n\n"
         f"- **Kills**: {plan.kill_size} nodes, {plan.sessions} sessions at each node concerned, SIGKILL. *One kill*: while its "
@@ -319,19 +332,34 @@ def page(rows: list[Row], plan: Plan) -> str:
     )
 
 
+def kept(file: Path, rows: list[Row]) -> list[Row]:
+    """These rows and, of earlier runs, those of the other schemes; in the order of the schemes."""
+    earlier = json.loads(file.read_text())["rows"] if file.exists() else []
+    by_name = {row["scheme"]: Row.from_json(row) for row in earlier} | {row.scheme: row for row in rows}
+    return [by_name[name] for name in SCHEMES if name in by_name]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scheme_table", description="All schemes.")
     parser.add_argument("--quick", action="store_true", help="checks the answers; writes no docs")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", choices=SCHEMES)
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        choices=SCHEMES,
+        help="one row; the others stay",
+    )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="DIR", help="where schemes-table.md goes")
     parser.add_argument("--json", type=Path, default=JSON_FILE, metavar="FILE", help=f"default: {JSON_FILE}")
     chosen = parser.parse_args(arguments)
     plan = QUICK if chosen.quick else Plan()
+    unwind_on_sigterm()
     rows = []
     try:
         install.ensure([install.IPTABLES, install.IP], lambda line: sys.stderr.write(f"{line}\n"))
         wire.enter()
-        for name in chosen.only or SCHEMES:
+        for name in chosen.only or (QUICK_SCHEMES if chosen.quick else SCHEMES):
             row = measure(SCHEMES[name], plan)
             rows.append(row)
             sys.stderr.write(
@@ -342,11 +370,16 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"bench: {error}\n")
         return 2 if isinstance(error, MachineError) else 1
     sys.stdout.write(f"{table(rows, plan.sizes)}\n")
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"machine": report.machine(), "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
-    chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
-    if not chosen.quick and not chosen.only:
-        (chosen.out / "schemes-table.md").write_text(page(rows, plan))
+    if not chosen.quick:
+        all_rows = kept(chosen.json, rows)
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        figures = {
+            "machine": report.machine(),
+            "plan": asdict(plan),
+            "rows": [asdict(row) for row in all_rows],
+        }
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
+        (chosen.out / "schemes-table.md").write_text(page(all_rows, plan))
     broken = [f"{row.scheme}: {text}" for row in rows for text in broken_promises(row, SCHEMES[row.scheme])]
     sys.stderr.writelines(f"failed: {text}\n" for text in broken)
     return 1 if broken else 0

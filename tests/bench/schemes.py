@@ -41,6 +41,11 @@ class Scheme:
 
 _ALL = (
     Scheme(name="backup", is_traffic=True),
+    Scheme(name="backup, zones", is_zoned=True),
     Scheme(name="backup, query", options=("--location=query",), is_traffic=True),
+    Scheme(name="backup, async", options=("--ack=async",), loses_writes=True),
+    Scheme(name="backup, flush interval", options=("--flush=500",), survives_kill=False, loses_writes=True),
+    Scheme(name="backup, modified session", options=("--granularity=dirty",), is_traffic=True),
+    Scheme(name="backup, whole session", options=("--granularity=session",)),
 )
 SCHEMES = {scheme.name: scheme for scheme in _ALL}

@@ -29,6 +29,9 @@ TOMCAT = Package("tomcat10", str(HOME / "bin/bootstrap.jar"))
 TEMPLATES = Path(__file__).with_name("peers")
 THREADS = 40
 VERSION_TIMEOUT_S = 30
+COMPILE_TIMEOUT_S = 60.0
+"""The first answer takes the compiling of the page."""
+
 MANAGERS = ("BackupManager", "DeltaManager")
 
 
@@ -80,7 +83,7 @@ class Tomcats:
                     self._running.enter_context(running(name, command, self._core, self._directory))
                 )
             for port, process in zip(self.ports, self.processes, strict=True):
-                process.wait_until(answers(port), "answering")
+                process.wait_until(answers(port, timeout_s=COMPILE_TIMEOUT_S), "answering")
             for process in self.processes:
                 process.wait_until(partial(self._has_met, process), "a member of its cluster")
         except BaseException:
@@ -103,6 +106,10 @@ class Tomcats:
             (base / name).mkdir(parents=True, exist_ok=True)
         for name in ("web.xml", "catalina.properties", "context.xml"):
             shutil.copyfile(CONFIGURATION / name, base / "conf" / name)
+        with (base / "conf/catalina.properties").open("a") as properties:
+            properties.write(
+                "tomcat.util.scan.StandardJarScanFilter.jarsToSkip=*.jar\n"
+            )  # no tag library is used
         (base / "lib/compiler.jar").symlink_to(COMPILER)
         for name in ("index.jsp", "fill.jsp"):
             shutil.copyfile(TEMPLATES / name, base / "webapps/ROOT" / name)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvloop
 
@@ -26,7 +26,7 @@ from tests.bench.fleet import Fleet, Payload
 from tests.bench.measure import cpu_seconds
 from tests.bench.pages import fill_in, markdown
 from tests.bench.plot import Line, plot
-from tests.bench.processes import REPOSITORY
+from tests.bench.processes import REPOSITORY, unwind_on_sigterm
 from tests.bench.schemes import SCHEMES
 from tests.bench.visitors import Crowd, Visit, Visitor
 
@@ -141,6 +141,10 @@ class Row:
     p50_ms: float
     p99_ms: float
     idle_bytes_per_node_s: float
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Row":
+        return cls(**{**raw, "create": Cost(**raw["create"]), "write": Cost(**raw["write"])})
 
 
 def read(contender: Contender, meter: wire.Meter) -> Reading:
@@ -344,6 +348,18 @@ def pictures(rows: list[Row]) -> dict[str, str]:
     }
 
 
+def kept(file: Path, rows: list[Row]) -> list[Row]:
+    """These rows and, of earlier runs, the others, scheme by scheme."""
+    earlier = json.loads(file.read_text())["rows"] if file.exists() else []
+    by_place = {(row["scheme"], row["size"]): Row.from_json(row) for row in earlier}
+    by_place |= {(row.scheme, row.size): row for row in rows}
+    order = [*SCHEMES, *(f"Tomcat {manager}" for manager in tomcat.MANAGERS)]
+    return sorted(
+        (row for row in by_place.values() if row.scheme in order),
+        key=lambda row: (order.index(row.scheme), row.size),
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.traffic", description="Cost on the wire.")
     parser.add_argument(
@@ -356,6 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=JSON_FILE, metavar="FILE", help=f"default: {JSON_FILE}")
     chosen = parser.parse_args(arguments)
     plan = QUICK if chosen.quick else Plan()
+    unwind_on_sigterm()
     try:
         install.ensure(
             [install.IPTABLES, install.IP, tomcat.JAVA, tomcat.TOMCAT],
@@ -366,12 +383,14 @@ def main(arguments: list[str] | None = None) -> int:
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 2 if isinstance(error, MachineError) else 1
+    if not chosen.quick:
+        rows = kept(chosen.json, rows)
     text = f"{table(rows)}\n\n{verdict_table(rows)}\n"
     sys.stdout.write(text)
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"machine": report.machine(), "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
-    chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
-    if not chosen.quick and not chosen.only:
+    if not chosen.quick:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        figures = {"machine": report.machine(), "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
+        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
         fill_in(chosen.out / "traffic.md", MARKER, text)
         for name, svg in pictures(rows).items():
             (chosen.out / name).write_text(svg)
