@@ -339,6 +339,15 @@ def kept(file: Path, rows: list[Row]) -> list[Row]:
     return [by_name[name] for name in SCHEMES if name in by_name]
 
 
+def save(file: Path, plan: Plan, rows: list[Row]) -> list[Row]:
+    """All rows that are known, as JSON."""
+    rows = kept(file, rows)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": report.machine(), "plan": asdict(plan), "rows": [asdict(row) for row in rows]}
+    file.write_text(json.dumps(figures, indent=2) + "\n")
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.scheme_table", description="All schemes.")
     parser.add_argument("--quick", action="store_true", help="checks the answers; writes no docs")
@@ -362,6 +371,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name in chosen.only or (QUICK_SCHEMES if chosen.quick else SCHEMES):
             row = measure(SCHEMES[name], plan)
             rows.append(row)
+            if not chosen.quick:
+                save(chosen.json, plan, rows)
             sys.stderr.write(
                 f"{name}: lost {row.killed} | {row.pair_killed} | {row.restarted}; "
                 f"{' and '.join(f'{cost.write.wire_bytes:.0f}' for cost in row.costs)} bytes a write\n"
@@ -371,15 +382,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2 if isinstance(error, MachineError) else 1
     sys.stdout.write(f"{table(rows, plan.sizes)}\n")
     if not chosen.quick:
-        all_rows = kept(chosen.json, rows)
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        figures = {
-            "machine": report.machine(),
-            "plan": asdict(plan),
-            "rows": [asdict(row) for row in all_rows],
-        }
-        chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
-        (chosen.out / "schemes-table.md").write_text(page(all_rows, plan))
+        (chosen.out / "schemes-table.md").write_text(page(save(chosen.json, plan, rows), plan))
     broken = [f"{row.scheme}: {text}" for row in rows for text in broken_promises(row, SCHEMES[row.scheme])]
     sys.stderr.writelines(f"failed: {text}\n" for text in broken)
     return 1 if broken else 0
