@@ -66,14 +66,11 @@ class Visitor:
         assert self._writer is not None, "open() comes first"
         cookie = f"Cookie: {visit.cookie}\r\n" if visit.cookie else ""
         self._writer.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n{cookie}\r\n".encode())
-        async with asyncio.timeout(TIMEOUT_S):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            status, *lines = head.splitlines()
-            fields = [
-                (name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)
-            ]
-            length = next((int(value) for name, value in fields if name == "content-length"), 0)
-            body = await self._reader.readexactly(length)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                status, fields, body = await self._answer()
+        except TimeoutError:
+            raise BenchError(f"port {self.port} did not answer within {TIMEOUT_S:.0f} s") from None
         if not status.startswith("HTTP/1.1 200"):
             raise BenchError(f"port {self.port} answered {status!r}: {body[:200].decode(errors='replace')}")
         for name, value in fields:
@@ -84,9 +81,16 @@ class Visitor:
         except ValueError:
             raise BenchError(f"port {self.port} answered no count but {body[:200]!r}") from None
 
+    async def _answer(self) -> tuple[str, list[tuple[str, str]], bytes]:
+        """Status line, fields with their names in lower case, body."""
+        status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
+        fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+        length = next((int(value) for name, value in fields if name == "content-length"), 0)
+        return status, fields, await self._reader.readexactly(length)
+
     async def keep_writing(self, visits: Sequence[Visit]) -> None:
         """Write these sessions in turn until the node is gone."""
-        with contextlib.suppress(OSError, EOFError, TimeoutError):
+        with contextlib.suppress(OSError, EOFError):
             while True:
                 for visit in visits:
                     await self.write(visit)
@@ -124,13 +128,18 @@ class Crowd:
         """So many writes at each node, its sessions in turn, `rate` a second and node at most."""
         latencies = Latencies()
         began = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            for at, (port, visitors) in enumerate(self.visitors.items()):
-                # Nodes are out of step, as users of different nodes are.
-                pace = Pace(began + at / len(self.visitors) / rate, rate)
-                for number, visitor in enumerate(visitors):
-                    turns = range(number, each, len(visitors))
-                    tasks.create_task(_paced(visitor, self.visits[port], turns, pace, latencies))
+        tasks = []
+        for at, (port, visitors) in enumerate(self.visitors.items()):
+            # Nodes are out of step, as users of different nodes are.
+            pace = Pace(began + at / len(self.visitors) / rate, rate)
+            for number, visitor in enumerate(visitors):
+                turns = range(number, each, len(visitors))
+                tasks.append(asyncio.create_task(_paced(visitor, self.visits[port], turns, pace, latencies)))
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         return latencies
 
 
