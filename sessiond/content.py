@@ -87,9 +87,10 @@ class Content(ABC):
         Raises `ValueNotStorable` and `SessionTooLarge`.
         """
 
-    @abstractmethod
-    def is_changed(self) -> bool:
-        """Whether the application has changed anything. A commit may carry something even if not."""
+    def repeats(self, changes: Mapping[str, bytes | None]) -> bool:
+        """Whether a commit of these, which are not empty, says nothing new: it must not undo what others wrote."""
+        del changes
+        return False
 
     @abstractmethod
     def differs(self, name: str) -> bool:

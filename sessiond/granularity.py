@@ -23,7 +23,7 @@ from sessiond.backend import WHOLE
 from sessiond.content import ABSENT, Content, Source
 from sessiond.errors import SessionTooLarge, ValueNotReadable, ValueNotStorable
 from sessiond.values import SCALARS, decode, encode
-from sessiond.whole import pack, unpack
+from sessiond.whole import has_shared, pack, unpack
 
 _UNREAD: Any = object()
 
@@ -95,9 +95,6 @@ class ByAttribute(Content):
         if changes and self.unpacked is not None:
             return self._in_this_form(changes)
         return changes
-
-    def is_changed(self) -> bool:
-        return any(map(self.differs, self.suspects))
 
     def differs(self, name: str) -> bool:
         if name not in self.suspects:
@@ -190,13 +187,15 @@ class Whole(Content):
     changed. Nothing is decoded before somebody asks for an attribute.
     """
 
-    __slots__ = ("always", "base", "is_suspect", "others", "values")
+    __slots__ = ("always", "base", "carried_over", "is_suspect", "others", "values")
 
     def __init__(self, source: Source, bytes_max: int, *, always: bool) -> None:
         super().__init__(source, bytes_max)
         self.always = always
         self.values: dict[str, Any] | None = None
         self.base: bytes | None = None
+        self.carried_over: bytes | None = None
+        """The base of the commit under way, or of the last one."""
         self.is_suspect = False
         """Whether something was written, or read and mutable."""
         self.others: tuple[str, ...] = ()
@@ -229,24 +228,16 @@ class Whole(Content):
         data = _packed(values, self.bytes_max) if self.is_suspect else self.base
         if data == self.base and not (self.always and data is not None):
             return {}
+        self.carried_over = self.base
         changes: dict[str, bytes | None] = dict.fromkeys(self.others)
         changes[WHOLE] = data
         return changes
 
-    def is_changed(self) -> bool:
-        if not self.is_suspect:
-            return False
-        try:
-            return _packed(self._loaded(), sys.maxsize) != self.base
-        except ValueNotStorable:
-            return True  # it was never committed
+    def repeats(self, changes: Mapping[str, bytes | None]) -> bool:
+        return changes.get(WHOLE) == self.base
 
     def differs(self, name: str) -> bool:
-        if not self.is_suspect:
-            return False
-        before = unpack(self.base) if self.base is not None else {}
-        now = _encoded(name, self._loaded().get(name, ABSENT))
-        return now != _encoded(name, before.get(name, ABSENT))
+        return name in self._differing({name})
 
     def everything(self) -> dict[str, bytes]:
         data = _packed(self._loaded(), self.bytes_max)
@@ -260,7 +251,8 @@ class Whole(Content):
         return content
 
     def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> None:
-        if WHOLE in changes:
+        is_all = is_all and self.base is self.carried_over
+        if WHOLE in changes and (is_all or (self.values is not None and self._is_tangled(self.values))):
             self.base = changes[WHOLE]
             self.others = ()
         if not is_all:
@@ -269,22 +261,72 @@ class Whole(Content):
     def refresh(self) -> None:
         if self.values is None:
             return
-        kept, was, is_suspect = self.values, self.base, self.is_suspect
-        is_changed = self.is_changed()
-        self._load()
-        if self.base == was or is_changed:
-            self.values, self.is_suspect = kept, is_suspect
-        # Else every object is another one: of those that were handed out, what is shared would come apart.
+        mine, was, is_suspect = self.values, self.base, self.is_suspect
+        changed_here = self._differing(mine.keys() | self._committed().keys())
+        before = self._committed()
+        theirs = self._load()
+        if self.base == was:
+            self.values, self.is_suspect = mine, is_suspect
+        elif self._is_tangled(mine):
+            # One object cannot be taken from here and its other half from there: it is all ours, or all theirs.
+            if changed_here:
+                self.values, self.is_suspect = mine, True
+        else:
+            for name in mine.keys() | theirs.keys():
+                value, known = theirs.get(name, ABSENT), before.get(name, ABSENT)
+                if name in changed_here or _encoded(name, value) == _encoded(name, known):
+                    value = mine.get(name, ABSENT)
+                if value is ABSENT:
+                    theirs.pop(name, None)
+                else:
+                    theirs[name] = value
+            self.is_suspect = True
 
     def undo(self, touched: Set[str]) -> Set[str]:
-        if self.values is None or not any(map(self.differs, touched)):
-            return frozenset()
-        # Others may go on to change what they got out of it, and nobody would see that.
-        lost = {n for n, value in self.values.items() if type(value) not in SCALARS or self.differs(n)}
-        lost |= {name for name in touched if self.differs(name)}
-        self.values = None
-        self.is_suspect = False
+        lost = self._differing(touched) if self.values is not None else set()
+        if not lost or self.values is None:
+            return lost
+        if self._is_tangled(self.values):
+            # All of it, then. Others may go on to change what they got out of it, and nobody would see that.
+            known = self._committed().keys() | self.values.keys()
+            lost = {name for name in known if type(self.values.get(name)) not in SCALARS} | self._differing(
+                known
+            )
+            self.values = None
+            self.is_suspect = False
+            return lost
+        before = self._committed()
+        for name in lost:
+            if name in before:
+                self.values[name] = before[name]
+            else:
+                self.values.pop(name, None)
         return lost
+
+    def _committed(self) -> dict[str, Any]:
+        """All attributes as they are committed, decoded anew."""
+        return unpack(self.base) if self.base is not None else {}
+
+    def _differing(self, names: Set[str]) -> set[str]:
+        """Which of these have uncommitted changes, storable or not."""
+        if not self.is_suspect or self.values is None:
+            return set()
+        values, before = self.values, self._committed()
+        return {
+            name
+            for name in names
+            if _encoded(name, values.get(name, ABSENT)) != _encoded(name, before.get(name, ABSENT))
+        }
+
+    def _is_tangled(self, values: Mapping[str, Any]) -> bool:
+        """Whether anything is shared, here or in what is committed, so that no attribute can go its own way."""
+        if self.base is not None and has_shared(self.base):
+            return True
+        try:
+            data = _packed(values, sys.maxsize)
+        except ValueNotStorable:
+            return True  # nobody can tell
+        return data is not None and has_shared(data)
 
     def _loaded(self) -> dict[str, Any]:
         return self.values if self.values is not None else self._load()

@@ -328,15 +328,18 @@ class Session(MutableMapping[str, Any]):
         if seen == live.foreign:
             if_version = live.version
         changes = live.content.changes()
+        repeats = bool(changes) and live.content.repeats(changes)
         live.begin_commit()
         try:
             if live.key is None:
                 await self._create(live, changes, if_version, flush=flush)
                 return
-            committed = await self._sessions.backend.commit(
-                live.key, changes, if_version=if_version, flush=flush
-            )
-            live.committed(changes, committed.version)
+            if repeats and if_version is None:
+                changes = await self._repeat(live, live.key, changes, flush=flush)
+            else:
+                backend = self._sessions.backend
+                committed = await backend.commit(live.key, changes, if_version=if_version, flush=flush)
+                live.committed(changes, committed.version)
         except Conflict as conflict:
             live.undo(self)
             if live.key is not None:
@@ -347,13 +350,26 @@ class Session(MutableMapping[str, Any]):
                 live.catch_up()
             raise
         except SessionGone:
-            if live.content.is_changed() or if_version is not None:
+            if (changes and not repeats) or if_version is not None:
                 raise
             # What was read was true when the request came; that the session ended since does not make it wrong.
         finally:
             live.end_commit()
         if changes and live.key is not None and (pairs := live.content.shared(changes.keys())):
             self._sessions.shared_objects.warn(live.key, pairs)
+
+    async def _repeat(
+        self, live: Live, key: Key, changes: dict[str, bytes | None], *, flush: bool
+    ) -> dict[str, bytes | None]:
+        """Write again what is committed, unless somebody has written since. What was written."""
+        backend = self._sessions.backend
+        try:
+            committed = await backend.commit(key, changes, if_version=live.version, flush=flush)
+        except Conflict:
+            changes = {}
+            committed = await backend.commit(key, changes, flush=flush)
+        live.committed(changes, committed.version)
+        return changes
 
     async def _create(
         self, live: Live, changes: dict[str, bytes | None], if_version: int | None, *, flush: bool

@@ -16,6 +16,9 @@ import msgpack
 from sessiond.errors import SessionTooLarge, ValueNotReadable, ValueNotStorable
 from sessiond.values import SCALARS, Plain, Shared, encode, plain_of, reader, resolving
 
+ALONE = msgpack.Packer().pack_array_header(1)
+"""Begins what has no shared objects: nothing but the map of the attributes."""
+
 
 def pack(attributes: Mapping[str, Any], attribute_bytes_max: int) -> bytes:
     """The bytes of all attributes. A shared object counts for the first attribute that has it.
@@ -56,6 +59,11 @@ def unpack(data: bytes) -> dict[str, Any]:
         raise ValueNotReadable(
             f"the stored session cannot be read here: {error or type(error).__name__}"
         ) from error
+
+
+def has_shared(data: bytes) -> bool:
+    """Whether `pack`ed bytes hold an object that occurs in several places."""
+    return not data.startswith(ALONE)
 
 
 class _Endless(Exception):

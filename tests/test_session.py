@@ -8,6 +8,7 @@ from enum import StrEnum
 import pytest
 from structlog.testing import capture_logs
 
+from sessiond.backend import WHOLE
 from sessiond.errors import (
     ChangesUndone,
     Conflict,
@@ -20,12 +21,19 @@ from sessiond.errors import (
 from sessiond.session import Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode
+from sessiond.whole import unpack
 from tests.support.fake_backend import FakeNode
 
+by_attribute = pytest.mark.parametrize("node", ["attribute"], indirect=True)
+"""Of tests that are about what a commit carries, or that are true of this granularity only."""
 
-@pytest.fixture
-def node() -> FakeNode:
-    return FakeNode(Settings(attribute_bytes_max=1000))
+not_always = pytest.mark.parametrize("node", ["attribute", "dirty"], indirect=True)
+"""Of tests in which a request that only reads writes nothing."""
+
+
+@pytest.fixture(params=["attribute", "dirty", "session"])
+def node(request) -> FakeNode:
+    return FakeNode(Settings(attribute_bytes_max=1000, granularity=request.param))
 
 
 @pytest.fixture
@@ -48,7 +56,9 @@ def visitor(node, sessions):
 
 
 def stored(node: FakeNode, key: bytes) -> dict[str, object]:
-    return {name: decode(data) for name, data in node.stored[key].attributes.items()}
+    attributes = dict(node.stored[key].attributes)
+    whole = unpack(attributes.pop(WHOLE)) if WHOLE in attributes else {}
+    return whole | {name: decode(data) for name, data in attributes.items()}
 
 
 # --- a mapping --------------------------------------------------------------------------------------------
@@ -71,6 +81,7 @@ def test_a_session_is_a_mapping(visitor):
     assert len(session) == 0
 
 
+@by_attribute
 def test_an_attribute_is_decoded_only_when_it_is_read(node, sessions):
     token, key = node.new_session(good=encode("good", 1), bad=b"\xc1")
     session = sessions.attach(key, token, "node1", node.try_open(key))
@@ -161,6 +172,7 @@ async def test_every_new_session_has_a_token_of_its_own(sessions):
 # --- what a commit carries ----------------------------------------------------------------------------------
 
 
+@by_attribute
 async def test_a_commit_carries_only_what_changed(node, visitor):
     session = visitor()
     assert session["visits"] == 1
@@ -173,6 +185,7 @@ async def test_a_commit_carries_only_what_changed(node, visitor):
     assert session.version == 2
 
 
+@by_attribute
 async def test_a_change_inside_a_value_is_noticed(node, visitor):
     session = visitor()
     session["cart"].append({"tags": {1}})
@@ -183,6 +196,7 @@ async def test_a_change_inside_a_value_is_noticed(node, visitor):
     assert [set(changes) for changes in node.committed] == [{"cart"}, {"cart"}]
 
 
+@not_always
 async def test_a_request_that_only_reads_waits_for_what_it_read(node, visitor):
     session = visitor()
     assert session["visits"] == 1
@@ -217,6 +231,7 @@ async def test_an_attribute_over_the_limit_is_refused_by_name(node, visitor):
     assert node.committed == []
 
 
+@by_attribute
 async def test_what_got_no_answer_is_not_considered_saved(node, visitor):
     session = visitor()
     session["visits"] = 2
@@ -244,6 +259,7 @@ async def test_concurrent_requests_share_one_state(node, visitor):
     assert node.holds == 0
 
 
+@by_attribute
 async def test_a_change_made_while_a_commit_runs_goes_with_the_next_one(node, visitor):
     first, second = visitor(), visitor()
     first["visits"] = 2
@@ -264,6 +280,7 @@ async def test_a_change_made_while_a_commit_runs_goes_with_the_next_one(node, vi
     ]
 
 
+@by_attribute
 async def test_a_change_is_committed_once_even_if_two_requests_saw_it(node, visitor):
     first, second = visitor(), visitor()
     first["visits"] = 2
@@ -668,6 +685,7 @@ async def test_a_stream_lets_the_node_have_the_session_and_saves_by_itself(node,
     assert list(session.close()) == []
 
 
+@not_always
 async def test_changes_that_a_stream_never_saved_are_named_and_dropped(node, visitor):
     session, other = visitor(), visitor()
     await session.settle()
@@ -728,6 +746,7 @@ async def test_a_stream_and_a_request_share_one_state(node, visitor):
 # --- shared objects -----------------------------------------------------------------------------------------
 
 
+@by_attribute
 async def test_an_object_shared_by_two_attributes_is_reported_once_by_name(node, sessions, visitor):
     with capture_logs() as logs:
         for _ in range(2):
