@@ -107,7 +107,9 @@ class Balancer:
         rng = random.Random()  # noqa: S311 - spreads load
         backup = None
         if settings.failover == "backup":
-            backup = likely_backup(session_finder(settings.cookie_name), keyring(settings).key_of)
+            backup = likely_backup(
+                session_finder(settings.cookie_name), keyring(settings).key_of, settings.placement
+            )
         router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm, backup)
         self._service = service = ProxyService(
             settings, self.pool, router, self._checker.check_soon, self._node_tls

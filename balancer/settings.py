@@ -61,6 +61,10 @@ class Settings:
     """Where a dead node's sessions go. random: to any live node, by weight. backup: to the one that should hold the copy,
     which saves the nodes a hop; it needs the cluster's secret (`secret_file`)."""
 
+    placement: Literal["backup", "pair", "all", "central", "none"] = "backup"
+    """The nodes' ``--placement``. Only ``failover=backup`` needs it; with central and none it finds nobody, and a dead
+    node's sessions go to any live node."""
+
     secret: str = field(default="", repr=False)
     """The cluster's secret as text, from the environment (BALANCER_SECRET) or a file. Only ``failover=backup`` needs it."""
 

@@ -12,6 +12,7 @@ import asyncio
 from typing import Protocol
 
 import structlog
+from aiohttp import web
 
 from sessiond.contract.address import Address
 from sessiond.demo.app import create_app
@@ -76,10 +77,17 @@ async def run(settings: Settings, application: str, told: asyncio.Event) -> None
 
     Raises ConfigurationError and JoinRefused, which a person has to put right, and whatever else goes wrong.
     """
-    hosted = await load_application(application) if application else None
+    hosted = await _hosted(settings, application)
     node = Node(settings)
     host = Host(hosted if hosted is not None else create_app(node), node)
     await serve(node, host, Api(node, host), told, settings.drain_timeout_s)
+
+
+async def _hosted(settings: Settings, application: str) -> web.Application | None:
+    """The application, None for the demo shop. A state node serves no users, so there it is not even loaded."""
+    if settings.role == "state":
+        return web.Application()
+    return await load_application(application) if application else None
 
 
 async def serve(

@@ -90,6 +90,7 @@ class Node:
             zone=settings.zone,
             quorum=settings.quorum,
             location=settings.location,
+            role=settings.role,
         )
         options = Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
         # Random only spreads load and names writes; what must not be guessed comes from `secrets`.
@@ -225,7 +226,8 @@ class Node:
         machine = self._machine
         now = clock()
         if not changes and if_version is None and machine.is_settled(key, now):
-            return Committed(machine.copies[key].version, protected=True)
+            copy = machine.copies[key]
+            return Committed(copy.version, protected=bool(copy.backups))
         operation, future = self._operation()
         if create:
             machine.create(operation, key, changes, now, after, flush=flush)
@@ -265,7 +267,7 @@ class Node:
         return self._is_running and self._machine.may_act
 
     def accepts_new_sessions(self) -> bool:
-        return self.is_serving() and not self._machine.draining
+        return self.is_serving() and not self._machine.draining and self.settings.role == "app"
 
     def heir(self) -> str | None:
         return self._machine.drain.heir()
@@ -273,7 +275,9 @@ class Node:
     def health(self) -> HealthView:
         counts = self._machine.copies.counts
         state = self._machine.state if self._is_running else MemberState.JOINING
-        return HealthView(self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], Load())
+        return HealthView(
+            self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], Load(), self.settings.role
+        )
 
     def cluster_view(self) -> ClusterView:
         return self._machine.cluster_view()

@@ -86,8 +86,17 @@ class Settings:
     """A node that stood still for longer asks whether it still counts before it serves anything. With quorum majority also:
     it may act for so long after a majority answered it. Longer than any stall of a healthy loop."""
 
+    placement: Literal["backup", "pair", "all", "central", "none"] = "backup"
+    """Where copies go. backup: each session's own choice, spread over all nodes. pair: all of a node's on the same partner.
+    all: on every node; for few nodes. central: on nodes with `role` state. none: no copies. docs/schemes.md compares."""
+
+    role: Literal["app", "state"] = "app"
+    """app: serves users. state: holds copies for nodes with ``placement = "central"``, which it needs itself, and serves
+    nobody; run two, so that they back each other up."""
+
     copies: int = 1
-    """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write."""
+    """Backups of a session. 1 survives one death per re-protection window; each more costs one message a write. With
+    ``placement = "all"``: so many in step are enough to call a session protected, and to let a slow node go."""
 
     location: Literal["broadcast", "query"] = "broadcast"
     """broadcast: every node knows where each session lives, about 130 bytes each. query: only its holders; others ask. For
@@ -237,6 +246,7 @@ RELATIONS = (
 def validated(settings: Settings) -> Settings:
     """`settings`, if a node can run with them. ConfigurationError names what is wrong and the way out."""
     _check_names(settings)
+    _check_role(settings)
     _check_addresses(settings)
     _check_numbers(settings)
     return settings
@@ -296,6 +306,14 @@ def _check_names(settings: Settings) -> None:
     if settings.cookie_name.startswith(("__Host-", "__Secure-")) and not settings.cookie_secure:
         raise ConfigurationError(
             f"--cookie-name {settings.cookie_name} needs --cookie-secure: browsers drop such a cookie without it"
+        )
+
+
+def _check_role(settings: Settings) -> None:
+    if settings.role == "state" and settings.placement != "central":
+        raise ConfigurationError(
+            f"--role state needs --placement central, not {settings.placement}: a state node holds copies for nodes that "
+            "place centrally; give it, and the nodes that it is for, --placement central, or leave --role out"
         )
 
 

@@ -7,6 +7,8 @@ just started alone, lacks all the others. So a member is taken out only if our o
 - else when no view has called it living for `forget_s`.
 
 Until then it stays in the list, where checks find out by themselves whether it is dead.
+
+Members of role ``state`` hold copies for the others and serve nobody: they are never in the list.
 """
 
 from collections.abc import Callable
@@ -78,6 +80,9 @@ class Members:
 
     def _take(self, row: MemberView, now: float) -> None:
         known = self._members.get(row.name)
+        if row.role == "state":
+            self._members.pop(row.name, None)
+            return
         if known is not None and row.incarnation < known.incarnation and self._is_up(row.name):
             return  # of its life before this one
         if row.state in LIVING:

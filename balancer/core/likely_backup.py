@@ -8,7 +8,7 @@ member that was passed over because it was slow, makes the answer wrong, and the
 from collections.abc import Callable, Iterable, Mapping
 
 from balancer.core.pool import Node
-from sessiond.contract.placement import Candidate, ranking
+from sessiond.contract.placement import Candidate, Scheme, placement
 from sessiond.contract.session_id import Key, SessionId
 
 LikelyBackup = Callable[[bytes, bytes, Mapping[str, Node], Iterable[Node]], Node | None]
@@ -16,9 +16,12 @@ LikelyBackup = Callable[[bytes, bytes, Mapping[str, Node], Iterable[Node]], Node
 
 
 def likely_backup(
-    session_of: Callable[[bytes, bytes], SessionId | None], key_of: Callable[[str], Key | None]
+    session_of: Callable[[bytes, bytes], SessionId | None],
+    key_of: Callable[[str], Key | None],
+    scheme: Scheme = "backup",
 ) -> LikelyBackup:
-    """`session_of` finds the session that a request asks for, `key_of` its key, None for a forged token."""
+    """`session_of` finds the session that a request asks for, `key_of` its key, None for a forged token. `scheme`: the
+    nodes' own. With `central` and `none` no node that we send requests to holds a copy, so none is likely."""
 
     def choose(
         cookie: bytes, target: bytes, nodes: Mapping[str, Node], candidates: Iterable[Node]
@@ -28,12 +31,10 @@ def likely_backup(
         if session is None or key is None:
             return None
         primary = nodes.get(session.route)
-        others = {node.name: node for node in candidates if node is not primary}
-        ranked = ranking(
-            key,
-            primary.zone if primary is not None else "",
-            [Candidate(node.name, node.zone) for node in others.values()],
-        )
-        return others[ranked[0]] if ranked else None
+        zone = primary.zone if primary is not None else ""
+        others = {node.name: node for node in candidates}
+        members = [Candidate(node.name, node.zone) for node in others.values()]
+        chosen = placement(key, Candidate(session.route, zone), members, 1, scheme)
+        return others[chosen[0]] if chosen else None
 
     return choose

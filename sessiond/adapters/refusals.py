@@ -56,3 +56,12 @@ def no_new_sessions(name: str) -> Refusal:
         f"{name} takes no new sessions now; another node will\n",
         RETRY_AFTER_S,
     )
+
+
+def serves_nobody(name: str) -> Refusal:
+    """The answer of a state node to whoever got there past the balancer."""
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{name} holds copies for others (--role state) and serves no users; nodes of role app do\n",
+        RETRY_AFTER_S,
+    )

@@ -6,7 +6,7 @@ import sys
 from sessiond.commands.client import ApiClient, Asking
 from sessiond.contract.cluster_view import ClusterView, MemberState
 
-COLUMNS = ("node", "state", "http", "primaries", "backups", "unprotected", "zone", "incarnation")
+COLUMNS = ("node", "state", "http", "primaries", "backups", "unprotected", "zone", "role", "incarnation")
 NUMBERS = frozenset({"primaries", "backups", "unprotected"})
 UNKNOWN = "-"
 
@@ -48,4 +48,6 @@ def verdict(view: ClusterView) -> str:
         return f"NOT FULLY PROTECTED: {sessions} fewer backups than configured{why}"
     if silent:
         return f"NOT KNOWN TO BE PROTECTED: nothing is known of the sessions of {', '.join(silent)}"
+    if any(member.primaries for member in living) and not any(member.backups for member in living):
+        return "no session has a backup, and none is to have one (--placement none): each dies with its node"
     return "fully protected: every session has its backups"

@@ -9,6 +9,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
+from sessiond.contract.placement import NodeRole
+
 
 class MemberState(StrEnum):
     """States of a node, as seen by one member."""
@@ -37,6 +39,8 @@ class MemberView:
     unprotected: int | None
     reprotect_seconds: float | None = None
     """Estimate until all its sessions have their copies again. Known of the node itself only; None also if never."""
+    role: NodeRole = "app"
+    """state: it holds copies for the others and serves no users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,15 @@ class ClusterView:
     def from_json(cls, body: Mapping[str, Any]) -> "ClusterView":
         """Raises KeyError, TypeError or ValueError on a body that is not a cluster view."""
         members = tuple(
-            MemberView(**{**_known(row), "state": MemberState(row["state"])}) for row in body["members"]
+            MemberView(**{**_known(row), "state": MemberState(row["state"]), "role": _role(row)})
+            for row in body["members"]
         )
         return cls(body["cluster"], body["node"], body["quorum"], members)
+
+
+def _role(body: Mapping[str, Any]) -> NodeRole:
+    """Who says nothing of it serves users."""
+    return "state" if body.get("role") == "state" else "app"
 
 
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +124,8 @@ class HealthView:
     primaries: int
     backups: int
     load: Load
+    role: NodeRole = "app"
+    """state: healthy or not, it serves no users, so its health is never 200."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,4 +139,5 @@ class HealthView:
             int(body["primaries"]),
             int(body["backups"]),
             Load.from_json(body["load"]),
+            _role(body),
         )

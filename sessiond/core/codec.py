@@ -193,7 +193,8 @@ def _digests(raw: Any) -> bytes:
 
 
 def _attribute_name(raw: Any) -> str:
-    if not 0 < len(_text(raw)) <= NAME_BYTES_MAX:
+    # The empty name stands for a session that was written whole (`backend.WHOLE`).
+    if len(_text(raw)) > NAME_BYTES_MAX:
         raise _fail("an attribute name", raw)
     return str(raw)
 

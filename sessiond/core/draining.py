@@ -14,6 +14,7 @@ Two questions, which differ when too few nodes stay to hold `copies` backups:
 from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Copy, Role
+from sessiond.core.types import Life
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -28,6 +29,8 @@ class Draining:
         self.is_on = False
         self.is_for_good = False
         """The process ends afterwards: there is no way back."""
+
+        self._has_copies_of_others = True
 
     def begin(self, *, for_good: bool) -> None:
         """Leave from now on. Again: nothing but that it may now be for good."""
@@ -45,7 +48,7 @@ class Draining:
             self._standing_changed()
             # A leaving node lets lists be longer than they should. (Its look-ups go on with their next rounds.)
             for copy in self._machine.copies.values():
-                if copy.role is Role.PRIMARY and len(copy.backups) > self._machine.options.copies:
+                if copy.role is Role.PRIMARY and len(copy.backups) > self._machine.candidates.wanted(copy):
                     self._machine.reprotection.look_after(copy.key)
         return True
 
@@ -61,24 +64,35 @@ class Draining:
     # --- handing over ---------------------------------------------------------------------------------
 
     def heir(self) -> str | None:
-        """The name of a member that stays, for a visitor whom this node takes no more; None if nobody does."""
-        heirs = self._machine.membership.staying()
+        """The name of a member that stays, for a visitor whom this node does not take; None if nobody does."""
+        membership = self._machine.membership
+        heirs = [life for life in membership.staying() if membership.role_of(life.name) == "app"]
         return self._machine.rng.choice(heirs).name if heirs else None
 
     def hand_over(self) -> None:
         """Begin the handoff of what can be handed over now; called again and again while the drain is on."""
         machine = self._machine
+        self._look_at_copies()
         if not (machine.copies.counts[Role.PRIMARY] and machine.membership.staying()):
             return  # a last node may wait like this for long, with very many sessions
-        begun = 0
+        begun, takers = 0, self._takers()
         for copy in machine.copies.values():
             if copy.role is Role.PRIMARY and copy.leads.handoff is None and not copy.tombstone:
-                begun += self._hand_over(copy)
+                begun += self._hand_over(copy, takers)
                 if begun >= HANDED_OVER_PER_TICK:
                     break
 
-    def _hand_over(self, copy: Copy) -> bool:
-        """Hand a session to one of its backups that is in step and stays; False if there is none yet."""
+    def _takers(self) -> list[Life]:
+        """Who takes sessions without having held a copy: nobody, unless it is so that nobody holds copies."""
+        machine = self._machine
+        membership = machine.membership
+        if machine.candidates.members():
+            return []
+        heirs = [member.name for member in membership.backup_candidates() if member.role == "app"]
+        return [life for life in membership.staying() if life.name in heirs]
+
+    def _hand_over(self, copy: Copy, takers: list[Life]) -> bool:
+        """Hand a session to one of its backups that is in step and stays, or to a taker; False if there is none yet."""
         machine = self._machine
         for life in copy.backups:
             follower = copy.leads.followers[life]
@@ -86,7 +100,9 @@ class Draining:
             if in_step and machine.membership.is_linked(life) and not machine.membership.is_draining(life):
                 machine.takeover.hand_off(copy, life)
                 return True
-        return False
+        if takers:
+            machine.takeover.hand_off(copy, machine.rng.choice(takers))
+        return bool(takers)
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -94,14 +110,28 @@ class Draining:
     def may_leave(self) -> bool:
         """Nothing is left here that another node could take."""
         machine = self._machine
-        heirs = machine.membership.staying()
-        if not heirs:
+        if not machine.membership.staying():
             return True
         counts = machine.copies.counts
         if counts[Role.PRIMARY] or counts[Role.QUARANTINED] or machine.takeover.granting:
             return False
-        # Replicas move only if enough others stay to hold them beside their primaries.
-        return counts[Role.BACKUP] == 0 or len(heirs) <= machine.options.copies
+        return counts[Role.BACKUP] == 0 or not self._copies_can_move
+
+    @property
+    def _copies_can_move(self) -> bool:
+        """Whether enough nodes stay to hold what this one backs up: beside the primary, if that could hold copies too."""
+        machine = self._machine
+        candidates = machine.candidates
+        holders = sum(candidates.may_hold(life) for life in machine.membership.staying())
+        return holders > candidates.least or (holders == candidates.least and self._has_copies_of_others)
+
+    def _look_at_copies(self) -> None:
+        """Whether this node backs up sessions of nodes that hold no copies themselves: those of a central scheme."""
+        machine = self._machine
+        self._has_copies_of_others = machine.options.placement == "central" and any(
+            copy.role is Role.BACKUP and not machine.candidates.may_hold(copy.term.owner)
+            for copy in machine.copies.values()
+        )
 
     @property
     def is_safe_to_stop(self) -> bool:
@@ -132,14 +162,18 @@ class Draining:
             return f"{_live(left)} only on nodes that leave: start another one, or abort a drain"
         if not machine.membership.backup_candidates():
             return f"{_live(left)} here and cannot move: the nodes that stay take no more copies; start another one"
-        primaries, copies = machine.copies.counts[Role.PRIMARY], machine.options.copies
-        if stay <= copies and not primaries:
-            nodes = "node that stays is" if stay == 1 else f"{stay} nodes that stay are"
+        if machine.copies.counts[Role.PRIMARY] or self._copies_can_move:
+            return ""
+        if machine.options.placement == "central":
             return (
-                f"{_live(left)} with too few copies once this node is gone: the {nodes} not enough for a primary "
-                f"and --copies {copies}; start another one"
+                f"{_live(left)} with too few copies once this node is gone: the state nodes that stay are not enough "
+                f"for --copies {machine.options.copies}; start another one"
             )
-        return ""
+        nodes = "node that stays is" if stay == 1 else f"{stay} nodes that stay are"
+        return (
+            f"{_live(left)} with too few copies once this node is gone: the {nodes} not enough for a primary "
+            f"and --copies {machine.options.copies}; start another one"
+        )
 
 
 def _live(count: int) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sessiond.contract.placement import NodeRole
 from sessiond.core.types import Life
 
 
@@ -11,7 +12,8 @@ class Identity:
     """What a node tells every other one when a link is made.
 
     `boot_id`: 16 random bytes of this process, so that two processes with one name, or a node that dials
-    itself, are told apart. Addresses are HOST:PORT as others reach them. `quorum` and `location` are settings
+    itself, are told apart. Addresses are HOST:PORT as others reach them. `role`: whether it serves users, or holds
+    copies for those who do. `quorum` and `location` are settings
     that the nodes of a cluster must have in common: with different ones they would keep different promises.
     """
 
@@ -24,6 +26,7 @@ class Identity:
     zone: str
     quorum: str = "any"
     location: str = "broadcast"
+    role: NodeRole = "app"
 
 
 class RefusalCode(StrEnum):

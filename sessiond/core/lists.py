@@ -30,13 +30,13 @@ class Lists:
         self.unprotected.pop(key, None)
 
     def maintain(self, copy: Copy) -> None:
-        """Bring a primary's list towards `copies` backups in step, then release what may go.
+        """Bring a primary's list towards the backups in step that are wanted, then release what may go.
 
         Append-only: a newcomer is added and counts at once; a slow or surplus member is asked to leave and
         counts until it has left.
         """
         machine = self._machine
-        now, wanted = machine.now, machine.options.copies
+        now = machine.now
         leads = copy.leads
         changed = machine.lease.is_held() and self._drop_dead(copy)
         sent = copy.sent.version
@@ -49,16 +49,17 @@ class Lists:
                 machine.candidates.was_late(life)
             elif life in machine.candidates.late:
                 follower.slow = True  # another session has waited for it already
-        changed |= self._extend(copy)
-        self._release_surplus(copy)
+        wanted = machine.candidates.wanted(copy)
+        changed |= self._extend(copy, wanted)
+        self._release_surplus(copy, wanted)
         sent = copy.sent.version  # a newcomer's copy has carried what was kept back
         for life, follower in leads.followers.items():
             if follower.acked < sent and self.may_resend(follower):
                 machine.replication.send_copy(copy, life)
         if changed:
             self.announce(copy)
-        in_step = sum(f.acked >= sent and f.released_at is None for f in leads.followers.values())
-        if in_step < wanted and not self._is_being_created(copy):
+        in_step = self.in_step(copy)
+        if in_step < machine.candidates.least and not self._is_being_created(copy, wanted):
             self.unprotected[copy.key] = None
         else:
             self.unprotected.pop(copy.key, None)
@@ -71,12 +72,18 @@ class Lists:
             self.repairing.setdefault(copy.key, now)
         machine.replication.progress(copy)
 
-    def _is_being_created(self, copy: Copy) -> bool:
+    def _is_being_created(self, copy: Copy, wanted: int) -> bool:
         """Whether its first copies are under way, so that nothing of it has been promised to anybody yet."""
         machine = self._machine
-        wanted = machine.options.copies
         is_young = machine.now - copy.leads.since <= machine.options.ack_timeout_s
         return is_young and copy.term.epoch == 1 and copy.seq == wanted == len(copy.backups)
+
+    def in_step(self, copy: Copy, without: Life | None = None) -> int:
+        """How many of a primary's backups stay and have all that was sent; one, who is lost, is not counted."""
+        return sum(
+            follower.acked >= copy.sent.version and follower.released_at is None and life != without
+            for life, follower in copy.leads.followers.items()
+        )
 
     def may_resend(self, follower: Follower) -> bool:
         """Whether a member that stays should have answered by now."""
@@ -93,20 +100,16 @@ class Lists:
                 copy.leads.followers.pop(life, None)
         return bool(dead)
 
-    def _extend(self, copy: Copy) -> bool:
-        machine = self._machine
-        leads = copy.leads
-        good = sum(
-            not follower.slow and not machine.membership.is_draining(life)
-            for life, follower in leads.followers.items()
-        )
-        missing = machine.options.copies - good
+    def _extend(self, copy: Copy, wanted: int) -> bool:
+        candidates = self._machine.candidates
+        good = sum(candidates.is_good(life, follower) for life, follower in copy.leads.followers.items())
+        missing = wanted - good
         if missing <= 0:
             return False
-        candidates = machine.candidates.beside(copy.key, copy.backups)[:missing]
-        for name in candidates:
+        newcomers = candidates.beside(copy.key, copy.backups)[:missing]
+        for name in newcomers:
             self._add(copy, name)
-        return bool(candidates)
+        return bool(newcomers)
 
     def _add(self, copy: Copy, name: str) -> None:
         machine = self._machine
@@ -119,9 +122,8 @@ class Lists:
 
     def misplaced(self, copy: Copy) -> list[str]:
         """Names of members that `placement` wants in a list and that are not in it."""
-        best = self._machine.candidates.best(copy.key)[: self._machine.options.copies]
         held = {life.name for life in copy.backups}
-        return [name for name in best if name not in held]
+        return [name for name in self._machine.candidates.best(copy.key) if name not in held]
 
     def move(self, copy: Copy, to: list[str]) -> bool:
         """Begin to move backups of a list that is as it should be; False if it is not, and has to settle first.
@@ -130,8 +132,10 @@ class Lists:
         """
         machine = self._machine
         leads, sent = copy.leads, copy.sent.version
+        candidates = machine.candidates
         in_step = all(follower.acked >= sent for follower in leads.followers.values())
-        if leads.handoff is not None or len(copy.backups) != machine.options.copies or not in_step:
+        is_full = candidates.takes_everybody or len(copy.backups) == candidates.least
+        if leads.handoff is not None or not is_full or not in_step:
             return False
         for name in to:
             self._add(copy, name)
@@ -139,9 +143,9 @@ class Lists:
         self.repairing.setdefault(copy.key, machine.now)
         return True
 
-    def _release_surplus(self, copy: Copy) -> None:
+    def _release_surplus(self, copy: Copy, wanted: int) -> None:
         machine = self._machine
-        leads, wanted = copy.leads, machine.options.copies
+        leads = copy.leads
         for life, follower in leads.followers.items():
             asked = follower.released_at
             if asked is not None and machine.now - asked > machine.options.ack_timeout_s:
@@ -153,8 +157,7 @@ class Lists:
             life
             for life in copy.backups
             if leads.followers[life].released_at is None
-            and not leads.followers[life].slow
-            and not machine.membership.is_draining(life)
+            and machine.candidates.is_good(life, leads.followers[life])
         ]
         kept, sent = machine.candidates.best_of(copy.key, staying)[:wanted], copy.sent.version
         if len(kept) < wanted or any(leads.followers[life].acked < sent for life in kept):

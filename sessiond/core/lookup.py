@@ -264,7 +264,7 @@ class LookupDesk:
     def _heir(self) -> Life:
         """Who takes over what this node arbitrates: itself, unless it is about to leave."""
         machine = self._machine
-        heirs = machine.membership.staying() if machine.draining else []
+        heirs = machine.membership.heirs() if machine.draining else []
         return machine.rng.choice(heirs) if heirs else machine.life
 
     def _claim(self, key: Key, lookup: Lookup, target: Life) -> None:
@@ -292,7 +292,12 @@ class LookupDesk:
         return copy.role is Role.QUARANTINED or self._machine.takeover.has_ended(copy.key, copy.term)
 
     def _refer_requests(self, key: Key, owner: Life) -> None:
-        """The primary lives: requests that can still be sent elsewhere go there (against ping-pong)."""
+        """The primary lives: requests that can still be sent elsewhere go there (against ping-pong).
+
+        Not to a node that serves no users: from there the session is fetched.
+        """
+        if self._machine.membership.role_of(owner.name) == "state":
+            return
         stays: list[Request] = []
         for request in self._requests.pop(key, ()):
             if request.may_refer:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sessiond.contract.cluster_view import MemberState, MemberView
+from sessiond.contract.placement import NodeRole
 from sessiond.core import messages as m
 from sessiond.core.identity import Identity
 from sessiond.core.types import Life
@@ -54,6 +55,11 @@ class Member:
         return self.identity.boot_id if self.identity is not None else self.former_boot_id
 
     @property
+    def role(self) -> NodeRole:
+        """Taken for one that serves users until it has said otherwise."""
+        return self.identity.role if self.identity is not None else "app"
+
+    @property
     def state(self) -> MemberState:
         if self.left:
             return MemberState.LEFT
@@ -79,4 +85,5 @@ class Member:
             primaries=status.primaries if status else None,
             backups=status.backups if status else None,
             unprotected=status.unprotected if status else None,
+            role=self.role,
         )

@@ -12,7 +12,7 @@ for sessions is not decided here: `Machine.life_ended` is told.
 from typing import TYPE_CHECKING
 
 from sessiond.contract.cluster_view import MemberView
-from sessiond.contract.placement import Candidate
+from sessiond.contract.placement import Candidate, NodeRole
 from sessiond.core import messages as m
 from sessiond.core.ballots import Ballots, CastVote
 from sessiond.core.dialing import Dialer
@@ -138,8 +138,13 @@ class Membership:
             and not member.status.draining
         ]
 
+    def heirs(self) -> list[Life]:
+        """Those of `staying` that a session, or a visitor, can be sent to: who serves users, if there is any."""
+        staying = self.staying()
+        return [life for life in staying if self.role_of(life.name) == "app"] or staying
+
     def backup_candidates(self) -> list[Candidate]:
-        """Members that can take a copy now."""
+        """Members that can take a copy now, if they are of the right role: see `candidates`."""
         return [
             self.candidate(name)
             for name, member in self.members.items()
@@ -153,8 +158,13 @@ class Membership:
 
     def candidate(self, name: str) -> Candidate:
         """A member as `placement` sees it."""
-        identity = self.members[name].identity
-        return Candidate(name, identity.zone if identity else "")
+        member = self.members[name]
+        return Candidate(name, member.identity.zone if member.identity else "", member.role)
+
+    def role_of(self, name: str) -> NodeRole:
+        """What a member is for; one never heard of serves users."""
+        member = self.members.get(name)
+        return member.role if member is not None else "app"
 
     def life_of(self, name: str) -> Life:
         return self.members[name].life

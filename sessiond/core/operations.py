@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from sessiond.core.machine import Machine
 
 
+SERVES_NOBODY = "this node holds copies for others (--role state) and serves no users; nothing was changed: ask an app node"
+
+
 class Operations:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
         self._deferred: dict[Key, list[Callable[[], None]]] = {}
+        self._serves_nobody = machine.options.role == "state"
 
     @property
     def is_idle(self) -> bool:
@@ -40,6 +44,8 @@ class Operations:
     def try_open(self, key: Key) -> Checkout | None:
         """The session, if this node is its primary and nothing stands in the way."""
         machine = self._machine
+        if self._serves_nobody:
+            return None
         copy = machine.copies.get(machine.aliases.resolve(key))
         return self.check_out(copy) if copy is not None and self.admits(copy) else None
 
@@ -51,26 +57,29 @@ class Operations:
             return
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
-        if copy is not None and self.admits(copy):
+        if self._serves_nobody:
+            machine.emit(Resolve(operation, self._refer_away(key, SERVES_NOBODY, may_refer=may_refer)))
+        elif copy is not None and self.admits(copy):
             machine.emit(Resolve(operation, self.check_out(copy)))
         elif machine.draining and (copy is None or copy.role is not Role.PRIMARY):
-            machine.emit(Resolve(operation, self._refer_away(key, may_refer=may_refer)))
+            machine.emit(Resolve(operation, self._refer_away(key, LEAVING, may_refer=may_refer)))
         else:
             deadline = machine.now + machine.options.request_wait_s
             machine.lookup.request(key, Request(operation, may_refer, deadline))
             machine.due(machine.now)
 
-    def _refer_away(self, key: Key, *, may_refer: bool) -> Elsewhere | Unavailable:
-        """A node that leaves takes nothing over: it names the session's primary, or anybody who stays."""
+    def _refer_away(self, key: Key, why: str, *, may_refer: bool) -> Elsewhere | Unavailable:
+        """A node that takes nothing over names the session's primary if that serves users, or anybody who stays."""
         machine = self._machine
         copy, location = machine.copies.get(key), machine.directory.get(key)
         terms = [known.term for known in (copy, location) if known is not None]
         owner = max(terms).owner if terms else machine.life
-        stays = machine.membership.is_linked(owner) and not machine.membership.is_draining(owner)
-        name = owner.name if stays else machine.drain.heir()
+        membership = machine.membership
+        stays = membership.is_linked(owner) and not membership.is_draining(owner)
+        name = owner.name if stays and membership.role_of(owner.name) == "app" else machine.drain.heir()
         if may_refer and name is not None:
             return Elsewhere(name)
-        return Unavailable(LEAVING)
+        return Unavailable(why)
 
     def admits(self, copy: Copy) -> bool:
         """Whether a request may have this copy now; ends it if its time is over."""
@@ -114,7 +123,7 @@ class Operations:
             and copy.role is Role.PRIMARY
             and machine.lease.is_held()
             and not copy.tombstone
-            and bool(copy.backups)
+            and bool(copy.backups or not machine.candidates.least)
             and not self.is_frozen(copy)
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
@@ -133,6 +142,9 @@ class Operations:
         if not machine.may_act or machine.left:
             # While the node drains it finishes what it has begun: new visitors are refused before they get here.
             machine.emit(Resolve(operation, self._outvoted()))
+            return
+        if self._serves_nobody:
+            machine.emit(Resolve(operation, Unavailable(SERVES_NOBODY)))
             return
         refusal = self.limits_refusal(None, changes)
         if refusal is not None:

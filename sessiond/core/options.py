@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sessiond.contract.placement import NodeRole, Scheme
+
 SNAPSHOT_CHUNK = 250
 """Locations in one message, of which a few may come at once: each is packed and merged within a millisecond."""
 
@@ -49,6 +51,8 @@ class Options:
     quorum: str = "any"
     expect: int = 0
     lease_s: float = 1.0
+    placement: Scheme = "backup"
+    role: NodeRole = "app"
     copies: int = 1
     location: str = "broadcast"
     ack: str = "sync"

@@ -178,7 +178,11 @@ class Replication:
                         # It died before this write, and its turn had not come yet.
                         machine.lists.maintain(copy)
                     return
-            if not followers and machine.options.copies and machine.candidates.beside(copy.key, copy.backups):
+            if (
+                not followers
+                and machine.candidates.least
+                and machine.candidates.beside(copy.key, copy.backups)
+            ):
                 machine.lists.repairing.setdefault(copy.key, machine.now)
                 machine.lists.maintain(copy)  # a node could hold a copy: the answer waits until it does
                 return
@@ -196,7 +200,7 @@ class Replication:
         if pending.offered_by is not None:
             machine.send((pending.offered_by,), m.OfferOk(copy.key))
             return
-        if not protected and machine.options.copies:
+        if not protected and machine.candidates.least:
             machine.stats.writes_unprotected += 1
         if pending.forwarded is not None:
             life, write_id = pending.forwarded

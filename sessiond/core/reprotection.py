@@ -91,7 +91,7 @@ class Reprotection:
         machine = self._machine
         if not self.unprotected:
             return 0.0
-        if not machine.membership.backup_candidates():
+        if not machine.candidates.members():
             return math.inf
         wait_s = max((at - machine.now for at, _ in self._later), default=0.0)
         pace = max(1.0, min(self._pace.rate, self._reached))
@@ -110,7 +110,7 @@ class Reprotection:
             if copy.role is Role.PRIMARY:
                 if life not in copy.backups:
                     return None
-                if machine.options.copies:
+                if machine.lists.in_step(copy, without=life) < machine.candidates.least:
                     machine.lists.unprotected[copy.key] = None
                 return short_lists
             if copy.term.owner != life:
@@ -139,13 +139,17 @@ class Reprotection:
         else:
             # Those of a node that leaves may have waited for one that stays.
             leaving, waiting = {other for other in machine.membership.linked() if is_draining(other)}, True
-        if not leaving and not unprotected:
+        belongs_everywhere = machine.candidates.belongs_everywhere(life)
+        if not leaving and not unprotected and not belongs_everywhere:
             return
         finds = Finds()
 
         def look(copy: Copy) -> Finds | None:
-            is_short = (waiting and copy.key in unprotected) or not leaving.isdisjoint(copy.backups)
-            return finds if copy.role is Role.PRIMARY and is_short else None
+            if copy.role is not Role.PRIMARY:
+                return None
+            is_short = waiting and copy.key in unprotected
+            is_short |= belongs_everywhere and life not in copy.backups
+            return finds if is_short or not leaving.isdisjoint(copy.backups) else None
 
         self._sweep(look, lambda: self._queue.extend(finds.hottest_first()))
 

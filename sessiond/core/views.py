@@ -29,6 +29,7 @@ def cluster_view(machine: "Machine") -> ClusterView:
         backups=counts[Role.BACKUP],
         unprotected=machine.unprotected,
         reprotect_seconds=round(left_s, 3) if math.isfinite(left_s) else None,
+        role=identity.role,
     )
     rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
     return ClusterView(identity.cluster_name, identity.life.name, machine.options.quorum, tuple(rows))

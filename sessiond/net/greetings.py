@@ -10,11 +10,12 @@ Which message may come when, and who may believe it, is not decided here but in 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgpack
 
 from sessiond.contract.names import NODE_NAME
+from sessiond.contract.placement import NodeRole
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.types import Life
 from sessiond.errors import ConfigurationError
@@ -220,8 +221,15 @@ def _read_introduction(fields: _Fields, cluster_name: str) -> Introduction:
             zone=fields.text("zone"),
             quorum=fields.text("quorum"),
             location=fields.text("location"),
+            role=_role(fields.text("role")),
         )
     )
+
+
+def _role(text: str) -> NodeRole:
+    if text not in get_args(NodeRole):
+        raise Malformed("the field role is none that this version knows")
+    return "state" if text == "state" else "app"
 
 
 def _read_refused(fields: _Fields, _cluster_name: str) -> Refused:
@@ -253,6 +261,7 @@ def _identity_fields(identity: Identity) -> dict[str, Any]:
         "zone": identity.zone,
         "quorum": identity.quorum,
         "location": identity.location,
+        "role": identity.role,
     }
     for field, value in texts.items():
         _own_text(field, value)

@@ -6,10 +6,7 @@ directory, ``{store}`` for the URL of the store that all nodes of a run share.
 
 from dataclasses import dataclass
 
-FILE, SQLITE, POSTGRESQL, REDIS = "file", "sqlite", "postgresql", "redis"
-
-OWN_FILE = "--store=file://{directory}/store"
-SHARED = "--store={store}"
+SQLITE, POSTGRESQL, REDIS = "sqlite", "postgresql", "redis"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +41,12 @@ _ALL = (
     Scheme(name="backup, zones", is_zoned=True),
     Scheme(name="backup, query", options=("--location=query",), is_traffic=True),
     Scheme(name="backup, async", options=("--ack=async",), loses_writes=True),
-    Scheme(name="backup, flush interval", options=("--flush=500",), survives_kill=False, loses_writes=True),
+    Scheme(name="backup, flush interval", options=("--flush=500",), loses_writes=True),
     Scheme(name="backup, modified session", options=("--granularity=dirty",), is_traffic=True),
     Scheme(name="backup, whole session", options=("--granularity=session",)),
+    Scheme(name="pair", options=("--placement=pair",), is_traffic=True),
+    Scheme(name="all", options=("--placement=all",), survives_pair=True, is_traffic=True),
+    Scheme(name="central", options=("--placement=central",), states=2, is_traffic=True),
+    Scheme(name="none", options=("--placement=none",), survives_kill=False),
 )
 SCHEMES = {scheme.name: scheme for scheme in _ALL}

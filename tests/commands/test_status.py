@@ -33,10 +33,10 @@ def test_columns_are_aligned_and_what_is_not_known_is_a_dash():
     assert report(view(ALIVE, OTHER, DEAD)) == (
         "cluster default, as node1 sees it (quorum any)\n"
         "\n"
-        "node           state  http           primaries  backups  unprotected  zone   incarnation\n"
-        "node1          alive  10.0.0.1:8101         12        7            0  -      1795356183057\n"
-        "a-longer-name  alive  10.0.0.1:8101          7       12            0  rack2  1795356183057\n"
-        "node3          dead   -                      -        -            -  -      1795356183057\n"
+        "node           state  http           primaries  backups  unprotected  zone   role  incarnation\n"
+        "node1          alive  10.0.0.1:8101         12        7            0  -      app   1795356183057\n"
+        "a-longer-name  alive  10.0.0.1:8101          7       12            0  rack2  app   1795356183057\n"
+        "node3          dead   -                      -        -            -  -      app   1795356183057\n"
         "total                                       19       19            0\n"
         "\n"
         "fully protected: every session has its backups\n"
@@ -55,6 +55,8 @@ def test_columns_are_aligned_and_what_is_not_known_is_a_dash():
             (replace(ALIVE, unprotected=2), DEAD),
             "2 sessions have fewer backups than configured; start another node",
         ),
+        ((replace(ALIVE, backups=0), replace(OTHER, backups=0)), "none is to have one (--placement none)"),
+        ((replace(ALIVE, backups=0), replace(OTHER, primaries=0, role="state")), "fully protected"),
         ((ALIVE, replace(OTHER, unprotected=None)), "NOT KNOWN TO BE PROTECTED: nothing is known of the"),
     ],
 )

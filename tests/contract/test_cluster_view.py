@@ -1,6 +1,7 @@
 """What nodes tell about the cluster can be read again, by older and newer readers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_a_view_has_the_names_that_others_rely_on() -> None:
         "backups": 6,
         "unprotected": 0,
         "reprotect_seconds": None,
+        "role": "app",
     }
     assert body["members"][1]["state"] == "dead"
     assert body["members"][1]["primaries"] is None
@@ -47,8 +49,30 @@ def test_a_view_has_the_names_that_others_rely_on() -> None:
 def test_health_survives_the_way_over_http_under_the_names_that_balancers_rely_on() -> None:
     body = json.loads(json.dumps(HEALTH.to_json()))
     load = {"in_flight": 3, "loop_lag_ms": 1.5, "cpu": 0.25}
-    assert body == {"node": "node1", "state": "draining", "primaries": 1, "backups": 2, "load": load}
+    assert body == {
+        "node": "node1",
+        "state": "draining",
+        "primaries": 1,
+        "backups": 2,
+        "load": load,
+        "role": "app",
+    }
     assert HealthView.from_json(body) == HEALTH
+
+
+def test_who_says_nothing_of_a_role_serves_users() -> None:
+    body = VIEW.to_json()
+    body["members"] = [{k: v for k, v in row.items() if k != "role"} for row in body["members"]]
+    assert ClusterView.from_json(body) == VIEW
+    health = HEALTH.to_json()
+    del health["role"]
+    assert HealthView.from_json(health).role == "app"
+
+
+def test_a_state_node_is_told_from_the_others() -> None:
+    row = replace(ALIVE, role="state")
+    assert ClusterView.from_json(replace(VIEW, members=(row,)).to_json()).members[0].role == "state"
+    assert HealthView.from_json(replace(HEALTH, role="state").to_json()).role == "state"
 
 
 def test_what_a_newer_node_says_besides_is_ignored() -> None:

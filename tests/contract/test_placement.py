@@ -2,10 +2,11 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.contract.placement import Candidate, placement, ranking, score
+from sessiond.contract.placement import Candidate, Scheme, placement, ranking, score
 
 NODES = [Candidate(f"node{i}") for i in range(1, 7)]
 PRIMARY = NODES[0]
@@ -41,7 +42,7 @@ def test_backups_are_as_many_as_wanted_and_possible_distinct_and_never_the_prima
 def test_all_candidates_are_ranked_and_fewer_copies_are_the_head_of_more(
     key: bytes, members: list[Candidate]
 ) -> None:
-    ranked = ranking(key, "a", members)
+    ranked = ranking(key, Candidate("-", "a"), members)
     assert sorted(ranked) == sorted(member.name for member in members)
     outsider = Candidate("-", "a")
     for copies in range(len(members)):
@@ -51,14 +52,14 @@ def test_all_candidates_are_ranked_and_fewer_copies_are_the_head_of_more(
 @given(keys, candidates)
 def test_another_zone_comes_before_the_primary_s_own(key: bytes, members: list[Candidate]) -> None:
     zones = {member.name: member.zone for member in members}
-    own = [zones[name] == "a" for name in ranking(key, "a", members)]
+    own = [zones[name] == "a" for name in ranking(key, Candidate("-", "a"), members)]
     assert own == sorted(own)
 
 
 @given(keys, candidates)
 def test_without_a_zone_nobody_is_in_one_s_own(key: bytes, members: list[Candidate]) -> None:
     plain = [Candidate(member.name) for member in members]
-    assert ranking(key, "", members) == ranking(key, "", plain)
+    assert ranking(key, Candidate("-"), members) == ranking(key, Candidate("-"), plain)
 
 
 def test_sessions_spread_evenly_over_all_other_nodes() -> None:
@@ -92,6 +93,47 @@ def test_a_join_moves_sessions_only_to_the_newcomer() -> None:
         assert after in (before, "node9")
         moved += after != before
     assert 0.8 * len(KEYS) / 6 < moved < 1.2 * len(KEYS) / 6
+
+
+def test_with_pair_all_sessions_of_a_node_go_to_the_next_ones_around_the_ring() -> None:
+    for key in KEYS[:50]:
+        assert placement(key, Candidate("node3"), NODES, 2, "pair") == ("node4", "node5")
+        assert placement(key, Candidate("node6"), NODES, 2, "pair") == ("node1", "node2")
+        assert placement(key, Candidate("node45"), NODES, 1, "pair") == ("node5",)  # not in the list itself
+
+
+def test_with_pair_another_zone_comes_first_and_then_the_ring() -> None:
+    members = [Candidate("a", "east"), Candidate("b", "east"), Candidate("c", "west"), Candidate("d", "west")]
+    assert placement(KEYS[0], members[0], members, 3, "pair") == ("c", "d", "b")
+    assert placement(KEYS[0], members[3], members, 3, "pair") == ("a", "b", "c")
+
+
+def test_with_all_every_other_node_holds_a_copy_and_who_comes_first_differs() -> None:
+    first: Counter[str] = Counter()
+    for key in KEYS:
+        chosen = placement(key, PRIMARY, NODES, 1, "all")
+        assert sorted(chosen) == [node.name for node in NODES[1:]]
+        first[chosen[0]] += 1
+    assert min(first.values()) > 0.8 * len(KEYS) / 5
+
+
+def test_with_central_copies_go_to_state_nodes_only_and_to_another_one_if_the_primary_is_one() -> None:
+    states = [Candidate("s1", role="state"), Candidate("s2", role="state")]
+    members = [*NODES, *states]
+    counts = Counter(placement(key, PRIMARY, members, 1, "central")[0] for key in KEYS)
+    assert counts.keys() == {"s1", "s2"}
+    assert min(counts.values()) > 0.4 * len(KEYS)
+    assert placement(KEYS[0], states[0], members, 2, "central") == ("s2",)
+    assert placement(KEYS[0], PRIMARY, NODES, 1, "central") == ()
+
+
+@pytest.mark.parametrize("scheme", ["backup", "pair", "all"])
+def test_the_other_schemes_leave_state_nodes_alone(scheme: Scheme) -> None:
+    assert placement(KEYS[0], PRIMARY, [Candidate("s1", role="state")], 1, scheme) == ()
+
+
+def test_with_none_nobody_holds_a_copy() -> None:
+    assert placement(KEYS[0], PRIMARY, NODES, 1, "none") == ()
 
 
 def test_scores_are_the_same_on_every_machine_and_in_every_version() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sessiond.backend import WHOLE
 from sessiond.core import codec
 from sessiond.core import messages as m
 from sessiond.core.codec import (
@@ -178,11 +179,10 @@ def test_the_wrong_type_in_a_field_is_a_codec_error_or_still_a_message(kind):
         (m.Offer(KEY, TERM, DATA), (3, 6), -1),
         (m.Offer(KEY, TERM, DATA), (3, 6), True),
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 2), 1),  # a term that is not in the table
-        (m.Offer(KEY, TERM, DATA), (3, 1, 0, 0), ""),
+        (m.Offer(KEY, TERM, DATA), (3, 1, 0, 0), "n" * (NAME_BYTES_MAX + 1)),
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 0), "n" * (NAME_BYTES_MAX + 1)),
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 1), "text"),
         (m.Offer(KEY, TERM, DATA), (3, 1), {}),
-        (m.Patch(KEY, TERM, 1, None, 1, 2, {"a": b""}, None), (7,), {"": b""}),
         (m.Patch(KEY, TERM, 1, None, 1, 2, {"a": b""}, None), (7,), {"n" * (NAME_BYTES_MAX + 1): b""}),
         (m.Patch(KEY, TERM, 1, None, 1, 2, {"a": b""}, None), (7,), {"a": "text"}),
         (m.Patch(KEY, TERM, 1, None, 1, 2, {"a": b""}, None), (7,), {b"a": b""}),
@@ -308,6 +308,11 @@ def test_entries_arrive_whatever_part_the_sender_has_in_them(kind, sender):
     assert arrived == message
     location = arrived[1 if kind is m.Dir else 0][0][1]
     assert all(type(life) is Life for life in (location.term.owner, *location.backups))
+
+
+def test_a_session_that_was_written_whole_has_no_name_for_it():
+    patch = m.Patch(KEY, TERM, 1, None, 1, 2, {WHOLE: b"all of it"}, None)
+    assert decode(encode(patch)) == patch
 
 
 def test_who_does_not_know_the_sender_cannot_read_what_is_said_of_it():

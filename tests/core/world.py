@@ -34,10 +34,16 @@ class World:
     """Named processes, the links between their lives, and the clock."""
 
     def __init__(
-        self, options: Options | None = None, seed: int = 1, zones: dict[str, str] | None = None
+        self,
+        options: Options | None = None,
+        seed: int = 1,
+        zones: dict[str, str] | None = None,
+        own: dict[str, Options] | None = None,
     ) -> None:
+        """`own`: the options of processes that differ from the others'."""
         self.options = options or Options()
         self.zones = zones or {}
+        self.own = own or {}
         self.rng = Random(seed)
         self.now = 1000.0
         self.processes: dict[str, Process] = {}
@@ -86,6 +92,7 @@ class World:
     def _start(self, label: str, name: str, seeds: list[str], incarnation: int | None) -> None:
         self._boots += 1
         life = Life(name, incarnation or int(self.now * 1000) + self._boots)
+        options = self.own.get(label, self.options)
         identity = Identity(
             life,
             self._boots.to_bytes(16),
@@ -94,11 +101,12 @@ class World:
             f"{label}:7101",
             f"{label}:91",
             self.zones.get(label, ""),
-            self.options.quorum,
-            self.options.location,
+            options.quorum,
+            options.location,
+            options.role,
         )
         machine = Machine(
-            identity, self.options, tuple(f"{s}:7101" for s in seeds), Random(self.rng.random()), self.now
+            identity, options, tuple(f"{s}:7101" for s in seeds), Random(self.rng.random()), self.now
         )
         self.processes[label] = Process(machine, f"{label}:7101")
         machine.start(self.now)

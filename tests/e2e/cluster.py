@@ -57,6 +57,15 @@ class Node(Process):
         self.seed = address
         self._settings["advertise_cluster"] = address
 
+    @property
+    def is_state(self) -> bool:
+        """Whether it only holds copies for the others."""
+        return self._settings.get("role") == "state"
+
+    def configure(self, **settings: Setting) -> None:
+        """Options that it has from now on; before `join`."""
+        self._settings.update(settings)
+
     def join(self, seeds: Iterable["Node"]) -> None:
         """What it is told about the cluster; before `start`."""
         settings: dict[str, Setting] = {
@@ -109,7 +118,7 @@ class Balancer(Process):
 class Cluster:
     """`nodes` nodes named node1, node2, …; `settings` are options of each of them.
 
-    `sites`: where a node of that name, or "balancer", runs, if not on loopback.
+    `sites`: where a node of that name, or "balancer", runs, if not on loopback. `own`: options of single nodes.
     """
 
     def __init__(
@@ -118,6 +127,7 @@ class Cluster:
         nodes: int = 3,
         app: str = "",
         sites: Mapping[str, Site] | None = None,
+        own: Mapping[str, Mapping[str, Setting]] | None = None,
         **settings: Setting,
     ) -> None:
         self.directory = directory
@@ -127,10 +137,16 @@ class Cluster:
         self._app = app
         self._sites = sites or {}
         self._settings = settings
-        self.nodes = {name: self._node(name) for name in (f"node{number}" for number in range(1, nodes + 1))}
+        own = own or {}
+        self.nodes = {
+            name: self._node(name, **own.get(name, {}))
+            for name in (f"node{number}" for number in range(1, nodes + 1))
+        }
         for node in self.nodes.values():
             node.join(self.nodes.values())
-        self.balancer = Balancer("balancer", self._site("balancer"), self.nodes.values(), directory)
+        self.balancer = Balancer(
+            "balancer", self._site("balancer"), self.serving(self.nodes).values(), directory
+        )
         self.port, self.admin = self.balancer.port, self.balancer.admin
         self.others: list[Process] = []
         """Further processes, which are ended and whose logs are shown with ours."""
@@ -160,9 +176,8 @@ class Cluster:
         running = self.running()
         await asyncio.gather(*(self._has_met(node, running) for node in running.values()))
         if self.balancer.is_running:
-            await wait_until(
-                lambda: self.balancer_sends_to(running), f"the balancer uses {', '.join(running)}"
-            )
+            users = self.serving(running)
+            await wait_until(lambda: self.balancer_sends_to(users), f"the balancer uses {', '.join(users)}")
 
     async def _has_met(self, node: Node, running: dict[str, Node]) -> None:
         async def has_met() -> bool:
@@ -198,6 +213,16 @@ class Cluster:
         """The end of what each process wrote, by its name."""
         processes = (*self.nodes.values(), self.balancer, *self.others)
         return [(process.log.name, process.log_tail()) for process in processes if process.log.exists()]
+
+    def reconfigure(self, name: str, **settings: Setting) -> None:
+        """Other options for a node, from its next start on."""
+        self.nodes[name].configure(**settings)
+        self.nodes[name].join(self.nodes.values())
+
+    @staticmethod
+    def serving(nodes: Mapping[str, Node]) -> dict[str, Node]:
+        """Those of them that serve users."""
+        return {name: node for name, node in nodes.items() if not node.is_state}
 
     def running(self) -> dict[str, Node]:
         return {name: node for name, node in self.nodes.items() if node.is_running}

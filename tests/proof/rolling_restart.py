@@ -1,13 +1,15 @@
 """`python -m tests.proof.rolling_restart`: restart every node, one after another, under load; nobody may notice.
 
     python -m tests.proof.rolling_restart [--nodes 5] [--rate 500] [--rounds 1] [--way sigterm|drain|both]
-                                          [--quorum any|majority]
+                                          [--quorum any|majority] [--placements pair,all,backup]
 
 Customers write and read through the balancer, half GETs and half POSTs, and new visitors come all the time. A node
 is told to end, by SIGTERM alone or after `sessiond drain NODE --wait`, and started again; the next one's turn comes
 when every node sees it alive, the balancer uses it and all sessions are protected. A request that is not
 answered with 200 is a failed one, whatever the reason; a session that is not found, or found with anything but the
 last number that was kept, is a lost one.
+
+With `--placements` each round leads the running cluster to another scheme: every node comes back with it.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,18 +70,23 @@ class Report:
         )
 
 
-async def rolling_restart(cluster: Cluster, way: str, rate: float, rounds: int = 1) -> Report:
-    """Restart every node of a started cluster that hosts `tests.e2e.apps`, `rounds` times."""
+async def rolling_restart(
+    cluster: Cluster, way: str, rate: float, rounds: int = 1, placements: Sequence[str] = ()
+) -> Report:
+    """Restart every node of a started cluster that hosts `tests.e2e.apps`, `rounds` times; or once for each of
+    `placements`, with which the nodes come back."""
     report = Report(way)
     pause_s = SECONDS_PER_REQUEST
     customers = await begin(cluster, round(HEADROOM * rate * pause_s / 2))
     newcomers: list[Customer] = []
     async with shopping(customers, pause_s, pause_s), newcoming(cluster, newcomers):
         before, began_at = count(customers), time.perf_counter()
-        for _ in range(rounds):
+        for placement in placements or [""] * rounds:
             for name in cluster.nodes:
                 report.leaving_s.append(await leave(cluster, name, way))
                 report.restarts += 1
+                if placement:
+                    cluster.reconfigure(name, placement=placement)
                 await cluster.restart(name)
                 await protected(cluster)
         report.took_s = time.perf_counter() - began_at
@@ -154,7 +161,9 @@ async def protected(cluster: Cluster) -> None:
     await wait_until(are_protected, "every session is protected")
 
 
-async def run(way: str, nodes: int, rate: float, rounds: int, quorum: str) -> Report:
+async def run(
+    way: str, nodes: int, rate: float, rounds: int, quorum: str, *, placements: Sequence[str]
+) -> Report:
     """One proof on a cluster of its own."""
     with tempfile.TemporaryDirectory(prefix="proof-") as directory:
         settings: dict[str, Setting] = {"drain_timeout_s": DRAIN_TIMEOUT_S, "quorum": quorum}
@@ -162,7 +171,7 @@ async def run(way: str, nodes: int, rate: float, rounds: int, quorum: str) -> Re
             settings["expect"] = nodes
         cluster = Cluster(Path(directory), nodes=nodes, app=APP, **settings)
         async with at_work(cluster):
-            report = await rolling_restart(cluster, way, rate, rounds)
+            report = await rolling_restart(cluster, way, rate, rounds, placements)
         if report.faults:
             show_logs(cluster)
         return report
@@ -175,10 +184,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="times that every node is restarted")
     parser.add_argument("--way", choices=[*WAYS, "both"], default="both")
     parser.add_argument("--quorum", choices=["any", "majority"], default="any")
+    parser.add_argument("--placements", default="", help="schemes to lead the cluster through, one a round")
     options = parser.parse_args()
+    placements = options.placements.split(",") if options.placements else []
     faults = 0
     for way in WAYS if options.way == "both" else [options.way]:
-        report = uvloop.run(run(way, options.nodes, options.rate, options.rounds, options.quorum))
+        report = uvloop.run(
+            run(way, options.nodes, options.rate, options.rounds, options.quorum, placements=placements)
+        )
         sys.stdout.write(f"{report}\n")
         sys.stdout.writelines(f"  {fault}\n" for fault in report.faults[:FAULTS_SHOWN])
         sys.stdout.flush()

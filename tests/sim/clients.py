@@ -121,7 +121,7 @@ class Client:
         session.created = True
         if request.deed is not Deed.CREATE:
             session.shown(answer.values, floor)
-        if not answer.protected:
+        if not answer.protected and self._simulation.plan.options.placement != "none":
             self._simulation.book.count("client.unprotected")
             return
         if session.strict and answer.version < self._version:

@@ -112,6 +112,9 @@ class Faults:
             simulation.boot(name)
             return
         victim = self._victim()
+        if victim not in simulation.app_names:
+            yield from self._restarts(victim)
+            return
         self._tell(f"crash {victim}")
         simulation.crash(victim)
         yield 0.0
@@ -153,7 +156,7 @@ class Faults:
         process.enter(self, process.machine_leaves)
         yield 0.0
         process.exit()
-        if self._rng.random() < 0.7:
+        if self._rng.random() < 0.7 or victim not in self._simulation.app_names:
             yield self._rng.uniform(0.0, 1.0)
             self._simulation.boot(victim)
 

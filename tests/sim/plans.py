@@ -41,6 +41,10 @@ class Plan:
     """Whether the answers about each session must have one order."""
 
     nodes: int = 5
+    state_nodes: int = 0
+    """So many of them, the last ones, are of role state. Requests go to the others; and they are never gone for long, as
+    two of them must not be gone at a time."""
+
     down_max: int = 2
     """So many nodes may be gone at a time. Under `majority` one that restarts needs three others with memory."""
 
@@ -84,4 +88,8 @@ PLANS = {
         strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
     ),
     "flush": Plan(strict=False, options=replace(FAST, flush_s=0.2)),
+    "pair": Plan(options=replace(FAST, placement="pair", rebalance_after_s=1.0)),
+    "all": Plan(options=replace(FAST, placement="all", rebalance_after_s=1.0)),
+    "central": Plan(state_nodes=2, options=replace(FAST, placement="central", rebalance_after_s=1.0)),
+    "none": Plan(faults=("drain", "slow", "jump"), options=replace(FAST, placement="none")),
 }

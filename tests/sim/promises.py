@@ -3,7 +3,8 @@
 An acknowledged value is never lost or shown older; no two increments of the counter get one number; what one
 write wrote together is shown together; a session is gone only if somebody ended it or its idle time-out ran,
 and then for ever; to one client a session's version never falls. A request may rely on what was answered
-before it began. An answer marked unprotected promises nothing.
+before it began. An answer marked unprotected promises nothing; but with placement `none`, where all are, it promises
+the same as long as no node dies.
 """
 
 from collections import Counter

@@ -188,7 +188,8 @@ class Visit:
             self._changes = {COUNTER: self._values.get(COUNTER, 0) + 1}
             if_version = self._version
         elif process.machine.is_settled(request.key, _now):
-            self._done(_now, Committed(process.machine.copies[request.key].version, protected=True))
+            copy = process.machine.copies[request.key]
+            self._done(_now, Committed(copy.version, protected=bool(copy.backups)))
             return
         # Where writes are kept back, the counter is what the application cannot do without: it saves it.
         saves = request.deed is Deed.COUNT and self._simulation.plan.options.flush_s > 0

@@ -1,12 +1,12 @@
 """When a cluster has settled: every member sees the others as they are, every session is where it belongs.
 
-Exactly the configured copies, in step, and no orphans; the same directory everywhere; nothing waits. What is
-missing is said in words, for the transcript of a run that never settles.
+Exactly the copies that the scheme asks for, in step, and no orphans; the same directory everywhere; nothing waits. What
+is missing is said in words, for the transcript of a run that never settles.
 """
 
 from typing import TYPE_CHECKING
 
-from sessiond.core.copies import Role
+from sessiond.core.copies import Copy, Role
 from tests.sim.process import Process
 from tests.sim.promises import Session
 
@@ -50,13 +50,17 @@ class Settlement:
             return f"{session} has ended, but {held[0][0]} holds it" if held else None
         if not held and self._may_have_expired(session):
             return None
-        wanted = min(self._simulation.plan.options.copies, len(processes) - 1)
-        primaries = [copy for _, copy in held if copy.role is Role.PRIMARY]
+        primaries = [(name, copy) for name, copy in held if copy.role is Role.PRIMARY]
         if len(primaries) != 1:
             return f"{session} has {len(primaries)} primaries"
-        primary = primaries[0]
+        owner, primary = primaries[0]
+        wanted = self._wanted(owner, primary, processes)
         if len(primary.backups) != wanted or len(held) != wanted + 1:
             return f"{session} lists {primary.backups} and is held by {[name for name, _ in held]}"
+        if self._simulation.plan.state_nodes and any(
+            life.name in self._simulation.app_names for life in primary.backups
+        ):
+            return f"{session} has a copy on a node that serves users: {primary.backups}"
         if any(copy.term != primary.term or copy.role is Role.QUARANTINED for _, copy in held):
             return f"the copies of {session} differ"
         if any(follower.acked < primary.version - 3 for follower in primary.leads.followers.values()):
@@ -68,6 +72,24 @@ class Settlement:
         if any(location != primary.location for _, location in known):
             return f"directories differ about {session}: {known}"
         return None
+
+    def _wanted(self, owner: str, primary: Copy, processes: list[Process]) -> int:
+        """How many backups a session has when all is well, by the scheme of its primary."""
+        options = self._simulation.plan.options
+        others = [process for process in processes if process.name != owner]
+        match options.placement:
+            case "none":
+                return 0
+            case "all":
+                # Who was slow a moment ago waits outside until its time is over.
+                is_slow = self._simulation.network.hosts[owner].machine.candidates.is_slow
+                lives = [process.machine.life for process in others]
+                return sum(life in primary.backups or not is_slow(life) for life in lives)
+            case "central":
+                holders = [each for each in others if each.name not in self._simulation.app_names]
+                return min(options.copies, len(holders))
+            case _:
+                return min(options.copies, len(others))
 
     def _may_have_expired(self, session: Session) -> bool:
         idle_s = self._simulation.timeline.now - session.used_at

@@ -1,6 +1,6 @@
 """One seed's world: real cores on a simulated network, with balancers, users, faults, and those who watch."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isfinite
 from random import Random
 from typing import Any
@@ -40,6 +40,9 @@ class Simulation:
         self._cores = stream(seed, "cores")
         self.network = Network(self.timeline, stream(seed, "network"), self.book)
         self.names = [f"n{i + 1}" for i in range(plan.nodes)]
+        self.app_names = self.names[: plan.nodes - plan.state_nodes]
+        """Those that serve users."""
+
         self.sessions: dict[bytes, Session] = {}
         self.history: dict[bytes, list[Operation]] = {}
         self.operations = 0
@@ -56,7 +59,7 @@ class Simulation:
         self._boots = 0
         self.watch = Watch(self)
         self.settlement = Settlement(self)
-        self.balancers = {host: Balancer(self, host, self.names) for host in ("b1", "b2")}
+        self.balancers = {host: Balancer(self, host, self.app_names) for host in ("b1", "b2")}
         self.faults = Faults(self)
 
     # --- processes ------------------------------------------------------------------------------------
@@ -66,12 +69,20 @@ class Simulation:
         rng = self._cores
         self._boots += 1
         incarnation = int((EPOCH_S + self.timeline.now) * 1000)
+        options = self.plan.options if name in self.app_names else replace(self.plan.options, role="state")
         identity = Identity(
-            Life(name, incarnation), self._boots.to_bytes(16), "sim", f"{name}:80", name, f"{name}:91", ""
+            Life(name, incarnation),
+            self._boots.to_bytes(16),
+            "sim",
+            f"{name}:80",
+            name,
+            f"{name}:91",
+            "",
+            role=options.role,
         )
         clock = Clock(rng.uniform(0.0, 10_000.0), rng.uniform(1.0 - DRIFT_MAX, 1.0 + DRIFT_MAX))
         now = clock.read(self.timeline.now)
-        machine = Machine(identity, self.plan.options, tuple(self.names), Random(rng.getrandbits(64)), now)
+        machine = Machine(identity, options, tuple(self.names), Random(rng.getrandbits(64)), now)
         process = Process(
             name,
             self.network,
@@ -105,7 +116,7 @@ class Simulation:
         session = self.add_session()
         routes: list[Any] = list(self.balancers.values())
         while len(routes) < self.plan.clients:
-            routes.append(Pinned(self, self.workload.choice(self.names)))
+            routes.append(Pinned(self, self.workload.choice(self.app_names)))
         for index, route in enumerate(routes[: self.plan.clients]):
             client = Client(self, f"{session.name}c{index}", route, session, creates=index == 0)
             self._clients.append(client)
@@ -191,7 +202,7 @@ class Simulation:
     def _final_reads(self, done: list[bool]) -> Story:
         """Every session is served at every node, with all that was promised."""
         for session in [session for session in self.sessions.values() if session.created]:
-            for node in self.names:
+            for node in self.app_names:
                 answers: list[Answer] = []
                 floor, began = session.floor(), self.timeline.now
                 request = Request(session.key, Deed.READ, "last", 0)

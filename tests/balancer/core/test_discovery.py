@@ -1,5 +1,7 @@
 """The cluster's members, view after view: who becomes a node, and who stops being one."""
 
+from dataclasses import replace
+
 import pytest
 
 from balancer.core.discovery import Members, WrongCluster
@@ -42,6 +44,13 @@ def test_living_members_are_nodes_with_their_address_and_zone() -> None:
     assert seen.after(row("b", MemberState.JOINING), row("a", zone="west", port=81)) == ["a", "b"]
     assert seen.members.specs[0] == NodeSpec("a", Address("10.0.0.1", 81), zone="west")
     assert [str(api) for api in seen.members.apis] == ["10.0.0.1:1081", "10.0.0.1:1080"]
+
+
+def test_state_nodes_serve_nobody_and_are_no_nodes() -> None:
+    seen = Seen()
+    assert seen.after(row("a"), row("b"), replace(row("s"), role="state")) == ["a", "b"]
+    assert seen.after(row("a"), replace(row("b", incarnation=2), role="state")) == ["a"]
+    assert seen.after(row("a"), row("b", incarnation=3)) == ["a", "b"]
 
 
 def test_one_that_was_never_seen_living_is_no_node() -> None:

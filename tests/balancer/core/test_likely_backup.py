@@ -12,7 +12,7 @@ from balancer.core.pool import Node, NodeState, Policy, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder, session_finder
 from sessiond.contract.address import Address
-from sessiond.contract.placement import Candidate, placement
+from sessiond.contract.placement import Candidate, Scheme, placement
 from sessiond.contract.session_id import Keyring
 
 KEYRING = Keyring([b"a secret of these tests, 32 chars"], "shop")
@@ -29,8 +29,8 @@ def pool_of(**policy: Any) -> Pool:
     return pool
 
 
-def router_of(pool: Pool) -> Router:
-    backup = likely_backup(session_finder("SESSIONID"), KEYRING.key_of)
+def router_of(pool: Pool, scheme: Scheme = "backup") -> Router:
+    backup = likely_backup(session_finder("SESSIONID"), KEYRING.key_of, scheme)
     return Router(pool, route_finder("SESSIONID"), random.Random(3), likely_backup=backup)
 
 
@@ -98,6 +98,24 @@ def test_without_a_session_or_with_a_forged_one_any_live_node_will_do(cookie: by
     router = router_of(pool)
     pool.unreachable(pool.nodes["node1"], "refused")
     assert len({router.another((), cookie, b"/") for _ in range(100)}) == 4
+
+
+def test_with_pair_all_sessions_of_a_dead_node_go_to_its_partner() -> None:
+    pool = pool_of()
+    router = router_of(pool, "pair")
+    pool.unreachable(pool.nodes["node1"], "refused")
+    found = {router.first(f"SESSIONID={token()}.node1".encode(), b"/") for _ in range(50)}
+    assert found == {pool.nodes["node3"]}  # the next one around the ring in another zone
+
+
+@pytest.mark.parametrize("scheme", ["central", "none"])
+def test_where_no_node_with_users_has_a_copy_any_live_one_will_do(scheme: Scheme) -> None:
+    pool = pool_of()
+    router = router_of(pool, scheme)
+    pool.unreachable(pool.nodes["node1"], "refused")
+    session = token()
+    found = {router.first(f"SESSIONID={session}.node1".encode(), b"/") for _ in range(100)}
+    assert len(found) == 4
 
 
 def test_the_zone_of_the_dead_counts_and_not_our_own() -> None:
