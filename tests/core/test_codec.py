@@ -180,7 +180,6 @@ def test_the_wrong_type_in_a_field_is_a_codec_error_or_still_a_message(kind):
         (m.Offer(KEY, TERM, DATA), (3, 6), True),
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 2), 1),  # a term that is not in the table
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 0), "n" * (NAME_BYTES_MAX + 1)),
-        (m.Offer(KEY, TERM, DATA), (3, 1, 0, 0), "n" * (NAME_BYTES_MAX + 1)),
         (m.Offer(KEY, TERM, DATA), (3, 1, 0, 1), "text"),
         (m.Offer(KEY, TERM, DATA), (3, 1), {}),
         (m.Patch(KEY, TERM, 1, None, 1, 2, {"a": b""}, None), (7,), {"n" * (NAME_BYTES_MAX + 1): b""}),
