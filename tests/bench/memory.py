@@ -177,7 +177,7 @@ def main() -> None:
         say(
             f"{arguments.sessions:,} x Redis: {redis['bytes']:,.0f} bytes each; resident {redis['resident']:,.0f}"
         )
-        sessions = min(arguments.sessions, TOMCAT_SESSIONS_MAX)
+        sessions = min(arguments.sessions // 20, TOMCAT_SESSIONS_MAX)
         heap = memory_peers.of_tomcat(sessions)
         say(
             f"{sessions:,} x Tomcat BackupManager: {heap['primary']:,.0f} bytes of heap each at the primary, "

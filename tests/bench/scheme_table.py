@@ -57,8 +57,7 @@ class Plan:
     load: traffic.Plan = LOAD
 
 
-QUICK_SCHEMES = ("backup", "all", "central", "backup and store, redis")
-"""What a quick run looks at: one of each kind of placement, and one with a server beside it."""
+QUICK_SCHEMES = ("backup", "central")
 
 QUICK = Plan(
     sizes=(2, 4),
