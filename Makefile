@@ -102,6 +102,23 @@ proof-detection: $(READY) ## As root: how soon deaths are known, and a starved n
 bench: $(READY) ## Measure sessiond and the balancer beside their peers (as root: installs them; BENCH=--quick)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
+.PHONY: bench-traffic
+bench-traffic: $(READY) ## As root: bytes of a write on clusters of 2 to 16 nodes, and on Tomcat's: table and plots in docs/ (BENCH=--quick)
+	@$(BIN)/python -m tests.bench.traffic $(BENCH)
+
+.PHONY: bench-writes
+bench-writes: $(READY) ## Session writes beside Tomcat's BackupManager and aiohttp-session on Redis (as root: installs them; BENCH=--quick)
+	@$(PIP) install --constraint deploy/constraints.txt --no-build-isolation --editable '.[bench]'
+	@$(BIN)/python -m tests.bench --only writes $(BENCH)
+
+.PHONY: bench-memory
+bench-memory: $(READY) ## Bytes of a session here, in Redis and in Tomcat (as root: installs them; SESSIONS=1000000)
+	@$(BIN)/python -m tests.bench.memory --peers --sessions $(or $(SESSIONS),1000000)
+
+.PHONY: bench-schemes
+bench-schemes: $(READY) ## As root: what each scheme loses at kills, and what it costs: docs/schemes-table.md (BENCH=--quick)
+	@$(BIN)/python -m tests.bench.scheme_table $(BENCH)
+
 .PHONY: proof-reprotection
 proof-reprotection: $(READY) ## Kill a node with 100,000 sessions on four, then join a fifth: times and users' latency
 	@$(BIN)/python -m tests.proof.reprotection $(PROOF)

@@ -336,7 +336,7 @@ class Node:
         machine, life, now = self._machine, link.peer.life, clock()
         try:
             for frame in frames:
-                machine.receive(life, decode(frame), now)
+                machine.receive(life, decode(frame, life), now)
         except CodecError as error:
             self._log.error("link.bad_message", peer=str(life), detail=str(error))
             link.close(f"it sent what is no message: {error}")
@@ -374,7 +374,7 @@ class Node:
             self._arm(deadline)
 
     def _send(self, effect: Send) -> None:
-        frame = encode(effect.message)
+        frame = encode(effect.message, self._machine.life)
         for life in effect.to:
             link = self._hub.link_to(life)
             if link is not None:

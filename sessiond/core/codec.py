@@ -3,11 +3,15 @@
 A frame is ``[number, field, …]``. What a peer sends is checked completely before the core sees it: the
 wrong type or length of a field, an unknown number or a limit exceeded is a `CodecError`, and the link is
 closed. Attribute values are opaque bytes here; nothing in this module decodes an application's data.
+
+Entries of the directory, most of which have few owners and backups, go as ``[lives, places, keys, indices]``: every
+life once, every location once, all keys in one run, and for each key the index of its location. The life of the
+sender, which the receiver of a link knows, is nil: a lone entry has 47 bytes, each further one like it 17.
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args
 
 import msgpack
 
@@ -38,6 +42,8 @@ assert GROUPS == GROUP_BUCKETS, "a run of digests is that of the groups, or of o
 class CodecError(Exception):
     """Not a message of this protocol; the link it came by cannot be trusted any further."""
 
+
+T = TypeVar("T")
 
 Check = Callable[[Any], Any]
 _lives: dict[Any, Life] = {}
@@ -124,11 +130,15 @@ def _stamp(raw: Any) -> Stamp:
     return Stamp(_term(term), _uint(version))
 
 
+def _array_of(raw: Any) -> tuple[Any, ...]:
+    if type(raw) is not tuple:
+        raise _fail("an array", raw)
+    return raw
+
+
 def _many(check: Check) -> Check:
     def checked(raw: Any) -> tuple[Any, ...]:
-        if type(raw) is not tuple:
-            raise _fail("an array", raw)
-        return tuple([check(item) for item in raw])
+        return tuple([check(item) for item in _array_of(raw)])
 
     return checked
 
@@ -184,7 +194,8 @@ def _digests(raw: Any) -> bytes:
 
 
 def _attribute_name(raw: Any) -> str:
-    if len(_text(raw)) > NAME_BYTES_MAX:  # an empty one is that of a whole session: `backend.WHOLE`
+    # The empty name stands for a session that was written whole (`backend.WHOLE`).
+    if len(_text(raw)) > NAME_BYTES_MAX:
         raise _fail("an attribute name", raw)
     return str(raw)
 
@@ -193,6 +204,58 @@ def _value(raw: Any) -> bytes | None:
     if raw is not None and type(raw) is not bytes:
         raise _fail("an encoded value", raw)
     return raw
+
+
+def _entries(raw: Any) -> tuple[tuple[Key, Location], ...]:
+    lives, places, keys, indices = _array(raw, 4)
+    table = _lives_of(lives)
+    locations = [_place(place, table) for place in _array_of(places)]
+    count = len(_array_of(indices))
+    if len(_bytes(keys)) != count * KEY_BYTES:
+        raise _fail(f"{count} session keys", keys)
+    return tuple(
+        [
+            (keys[at : at + KEY_BYTES], _at(index, locations))
+            for at, index in zip(range(0, len(keys), KEY_BYTES), indices, strict=True)
+        ]
+    )
+
+
+def _place(raw: Any, lives: tuple[Life, ...]) -> Location:
+    epoch, owner, seq, backups, gone = _array(raw, 5)
+    term = _term((epoch, tuple(_at(owner, lives))))
+    listed = tuple([_at(backup, lives) for backup in _array_of(backups)])
+    return Location(term, _uint(seq), listed, _bool(gone))
+
+
+def _at(index: Any, table: Sequence[T]) -> T:
+    if _uint(index) >= len(table):
+        raise _fail(f"an index below {len(table)}", index)
+    return table[index]
+
+
+def _pack_entries(entries: tuple[tuple[Key, Location], ...], sender: Life | None) -> tuple[Any, ...]:
+    lives: dict[Life, int] = {}
+    places: dict[Location, int] = {}
+    keys, indices, packed = [], [], []
+    for key, location in entries:
+        index = places.get(location)
+        if index is None:
+            index = places[location] = len(places)
+            (epoch, owner), seq, backups, gone = location
+            listed = [lives.setdefault(life, len(lives)) for life in (owner, *backups)]
+            packed.append((epoch, listed[0], seq, listed[1:], gone))
+        keys.append(key)
+        indices.append(index)
+    return ([None if life == sender else life for life in lives], packed, b"".join(keys), indices)
+
+
+def _with_sender(entries: Any, sender: Life) -> Any:
+    """Entries as they came, the sender's life put where it stands for itself."""
+    if type(entries) is not tuple or not entries or type(entries[0]) is not tuple:
+        return entries  # the check of the field says what is wrong
+    lives, *rest = entries
+    return (tuple([tuple(sender) if life is None else life for life in lives]), *rest)
 
 
 def _changes(raw: Any) -> dict[str, bytes | None]:
@@ -253,7 +316,6 @@ def _pack_copy_data(data: m.CopyData) -> tuple[Any, ...]:
 
 _alias = _optional(_pair(_key, _seconds))
 _lives_of = _many(_life)
-_entry = _pair(_key, _location)
 _status = _record(m.Status, _bool, _bool, _bool, _uint, _uint, _uint)
 _rumours = _many(_record(m.Rumour, _life, _uint, _lives_of))
 _held = _record(m.Held, _text, _term, _uint, _lives_of, _stamp)
@@ -273,14 +335,14 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     10: (m.SnapshotRequest, (_uint,)),
     11: (
         m.Snapshot,
-        (_many(_entry), _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of, _uint, _uint),
+        (_entries, _bool, _many(_record(m.Acquaintance, _life, _text)), _lives_of, _uint, _uint),
     ),
     15: (m.StandingAnswer, (_bool,)),
     16: (m.PingRequest, (_uint, _life)),
     17: (m.Relayed, (_uint, _life, _bool)),
-    12: (m.Locations, (_many(_entry),)),
+    12: (m.Locations, (_entries,)),
     13: (m.Digest, (_optional(_group), _digests)),
-    14: (m.Dir, (_bucket, _many(_entry), _bool)),
+    14: (m.Dir, (_bucket, _entries, _bool)),
     20: (m.Put, (_key, _term, _uint, _lives_of, _copy_data)),
     21: (m.Patch, (_key, _term, _uint, _optional(_term), _uint, _uint, _changes, _optional(_bytes))),
     22: (m.Ack, (_uint,)),
@@ -305,6 +367,7 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
 }
 _NUMBERS: dict[type, int] = {kind: number for number, (kind, _) in _SHAPES.items()}
 _WITH_COPY = frozenset({m.Put, m.Grant, m.Offer})
+_ENTRIES_AT = {m.Snapshot: 0, m.Locations: 0, m.Dir: 1}
 PATCH = _NUMBERS[m.Patch]
 PATCH_FIELDS = len(m.Patch._fields)
 assert set(_NUMBERS) == set(get_args(m.Message)), "every kind of message needs a number"
@@ -314,20 +377,25 @@ assert set(_NUMBERS) == set(get_args(m.Message)), "every kind of message needs a
 _pack: Callable[[Any], bytes] = msgpack.Packer().pack
 
 
-def encode(message: m.Message) -> bytes:
-    """The frame of a message. Raises CodecError if it is longer than a frame may be."""
+def encode(message: m.Message, sender: Life | None = None) -> bytes:
+    """The frame of a message. Raises CodecError if it is longer than a frame may be.
+
+    `sender`: the life that will send it, if the receiver hands the same to `decode`.
+    """
     kind = type(message)
     fields: tuple[Any, ...] = message
     if kind in _WITH_COPY:
         fields = (*fields[:-1], _pack_copy_data(fields[-1]))
+    elif (at := _ENTRIES_AT.get(kind)) is not None:
+        fields = (*fields[:at], _pack_entries(fields[at], sender), *fields[at + 1 :])
     frame = _pack((_NUMBERS[kind], *fields))
     if len(frame) > FRAME_BYTES_MAX:
         raise CodecError(f"a {kind.__name__} of {len(frame)} bytes is over the limit of {FRAME_BYTES_MAX}")
     return frame
 
 
-def decode(frame: bytes) -> m.Message:
-    """The message of a frame. Raises CodecError, and nothing else."""
+def decode(frame: bytes, sender: Life | None = None) -> m.Message:
+    """The message of a frame that came from `sender`. Raises CodecError, and nothing else."""
     try:
         raw = msgpack.unpackb(
             frame,
@@ -344,7 +412,7 @@ def decode(frame: bytes) -> m.Message:
     if type(raw) is not tuple or not raw:
         raise _fail("a message", raw)
     try:
-        return _usual_patch(raw) or _checked(raw)
+        return _usual_patch(raw) or _checked(raw, sender)
     except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
         raise CodecError(f"a message does not have its shape: {error}") from error
 
@@ -369,7 +437,7 @@ def _usual_patch(raw: tuple[Any, ...]) -> m.Patch | None:
     return m.Patch(key, known, seq, None, base_version, version, _changes(changes), None)
 
 
-def _checked(raw: tuple[Any, ...]) -> m.Message:
+def _checked(raw: tuple[Any, ...], sender: Life | None) -> m.Message:
     """The message, every field of which has been checked by itself."""
     try:
         kind, checks = _SHAPES[raw[0]]
@@ -377,6 +445,9 @@ def _checked(raw: tuple[Any, ...]) -> m.Message:
         raise CodecError(f"no message has the number {raw[0]!r}") from None
     if len(raw) != len(checks) + 1:
         raise CodecError(f"{kind.__name__} has {len(checks)} fields, not {len(raw) - 1}")
+    at = _ENTRIES_AT.get(kind)
+    if at is not None and sender is not None:
+        raw = (*raw[: at + 1], _with_sender(raw[at + 1], sender), *raw[at + 2 :])
     message: m.Message = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
     return message
 

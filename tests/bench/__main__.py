@@ -9,18 +9,16 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
-from tests.bench import cases, install, measure, proxies, report, sessions
+from tests.bench import cases, install, measure, proxies, report, sessions, writes
 from tests.bench.errors import BenchError, MachineError
-from tests.bench.processes import REPOSITORY, Cores
+from tests.bench.processes import REPOSITORY, Cores, unwind_on_sigterm
 
-BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, **cases.BENCHES}
+BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, "writes": writes.BENCH, **cases.BENCHES}
 USUAL = ["proxy", "session"]
 JSON_FILE = REPOSITORY / ".run" / "bench.json"
 
@@ -35,7 +33,7 @@ def main() -> int:
     parser.add_argument("--only", choices=[*BENCHES, "cases"], help="run one bench")
     parser.add_argument("--json", type=Path, default=JSON_FILE, metavar="FILE", help=f"default: {JSON_FILE}")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, _end_as_asked)
+    unwind_on_sigterm()
     try:
         run(
             list(cases.BENCHES)
@@ -84,11 +82,6 @@ def run(names: list[str], plan: measure.Plan, json_file: Path) -> None:
 
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
-
-
-def _end_as_asked(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds like an exception, so that every child is stopped."""
-    raise SystemExit(143)
 
 
 if __name__ == "__main__":

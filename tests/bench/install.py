@@ -23,12 +23,14 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package and the program in it that a benchmark runs."""
+    """A Debian package and the program in it that a benchmark runs, or a file in it by its absolute path."""
 
     name: str
     program: str
 
     def is_missing(self) -> bool:
+        if Path(self.program).is_absolute():
+            return not Path(self.program).is_file()
         return shutil.which(self.program, path=search_path()) is None
 
     def version(self) -> str:
@@ -45,6 +47,9 @@ HAPROXY = Package("haproxy", "haproxy")
 NGINX = Package("nginx-light", "nginx")
 APACHE = Package("apache2-bin", "apache2")
 """The server and its modules alone: the package apache2 adds a service, which no benchmark wants."""
+IPTABLES = Package("iptables", "iptables")
+IP = Package("iproute2", "ip")
+REDIS = Package("redis-server", "redis-server")
 
 
 def ensure(packages: Iterable[Package], progress: Callable[[str], None]) -> None:

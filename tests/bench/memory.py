@@ -1,9 +1,9 @@
-"""``python -m tests.bench.memory [--sessions N]``: the memory of one session, at each node that has a part of it.
+"""``python -m tests.bench.memory [--sessions N] [--peers]``: the memory of one session, at each node that has a part of it.
 
 A fresh process for each row fills a real core with N small sessions by the messages that bring them, and
 reports how much its resident memory has grown by: everything counts, tables and accounting included. A
 session costs a cluster of n nodes: primary + copies × backup + (n − 1 − copies) × directory entry, or
-nothing of the last with ``--location query``.
+nothing of the last with ``--location query``. With ``--peers`` the same session in Redis and in Tomcat beside it.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from sessiond.core import codec
 from sessiond.core import messages as m
@@ -22,11 +23,29 @@ from sessiond.core.identity import Identity
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
 from sessiond.core.types import Attribute, Key, Life, Location, Stamp, Term
+from sessiond.values import encode
+from tests.bench import install, memory_peers, tomcat
+from tests.bench.processes import unwind_on_sigterm
 
 SESSIONS = 200_000
+TOMCAT_SESSIONS_MAX = 20_000
+"""Tomcat replicates each by itself: a million would take it half an hour."""
 
-ATTRIBUTES = {"user": b"\xa8a.n.user", "visits": b"\x07", "cart": bytes(48)}
-"""A small session: its names and values have 71 bytes."""
+SESSION: dict[str, Any] = {
+    "user": {"id": 42, "name": "Alice Example"},
+    "visits": 7,
+    "cart": [{"article": "keyboard", "count": 1}, {"article": "monitor stand", "count": 1}],
+    "csrf": "c0ffee0123456789c0ffee0123456789",
+    "locale": "en_GB",
+    "seen": "2026-11-30T12:00:00",
+}
+"""A small session."""
+
+TEXT = json.dumps(SESSION)
+"""As most stores keep it."""
+
+ATTRIBUTES = {name: encode(name, value) for name, value in SESSION.items()}
+"""As a node keeps it."""
 
 BATCH = 500
 """Sessions in one message, and acknowledged at once, as under load."""
@@ -135,19 +154,39 @@ def main() -> None:
         prog="python -m tests.bench.memory", description="Memory of one session."
     )
     parser.add_argument("--sessions", type=int, default=SESSIONS)
+    parser.add_argument("--peers", action="store_true", help="Redis and Tomcat beside it (Debian's packages)")
     parser.add_argument("--row", choices=ROWS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.row:
         print(json.dumps(measure(arguments.row, arguments.sessions)))  # noqa: T201 - read by the parent
         return
-    content = sum(len(name) + len(value) for name, value in ATTRIBUTES.items())
-    lines = [f"{arguments.sessions:,} sessions of {len(ATTRIBUTES)} attributes, {content} bytes", ""]
-    lines.append(f"{'':16}  bytes/session  accounted (memory_bytes_max)")
+    say = print
+    say(
+        f"a session of {len(ATTRIBUTES)} attributes: {len(TEXT)} bytes as JSON, {content_bytes()} as a node keeps it\n"
+    )
     for row in ROWS:
         figures = measure_apart(row, arguments.sessions)
-        accounted = f"{figures['accounted']:.0f}" if figures["accounted"] else "-"
-        lines.append(f"{row:16}  {figures['bytes']:13,.0f}  {accounted:>9}")
-    print("\n".join(lines))  # noqa: T201 - a table for people is what this command is for
+        accounted = (
+            f"; accounted (memory_bytes_max) {figures['accounted']:,.0f}" if figures["accounted"] else ""
+        )
+        say(f"{arguments.sessions:,} x {row}: {figures['bytes']:,.0f} bytes each{accounted}")
+    if arguments.peers:
+        unwind_on_sigterm()
+        install.ensure([install.REDIS, tomcat.JAVA, tomcat.TOMCAT], say)
+        redis = memory_peers.of_redis(TEXT, arguments.sessions)
+        say(
+            f"{arguments.sessions:,} x Redis: {redis['bytes']:,.0f} bytes each; resident {redis['resident']:,.0f}"
+        )
+        sessions = min(arguments.sessions // 20, TOMCAT_SESSIONS_MAX)
+        heap = memory_peers.of_tomcat(sessions)
+        say(
+            f"{sessions:,} x Tomcat BackupManager: {heap['primary']:,.0f} bytes of heap each at the primary, "
+            f"{heap['backup']:,.0f} at the backup"
+        )
+
+
+def content_bytes() -> int:
+    return sum(len(name) + len(value) for name, value in ATTRIBUTES.items())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ GREY = "#888"
 class Line:
     name: str
     values: list[float]
+    """By size; a line may end before the others do."""
+
     colour: str
 
 
@@ -51,7 +53,7 @@ def plot(title: str, sizes: list[int], lines: list[Line]) -> str:
     parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "nodes"))
     label_y = -math.inf
     for line in sorted(lines, key=lambda line: -line.values[-1]):
-        points = [(x(size), y(value)) for size, value in zip(sizes, line.values, strict=True)]
+        points = [(x(size), y(value)) for size, value in zip(sizes, line.values, strict=False)]
         parts.append(
             f'<polyline points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in points)}" '
             f'fill="none" stroke="{line.colour}" stroke-width="2"/>'

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from tests.bench.errors import BenchError, MachineError
 
-READY_DEADLINE_S = 30.0
+READY_DEADLINE_S = 150.0
 STOP_DEADLINE_S = 15.0
 POLL_INTERVAL_S = 0.02
 REQUEST_TIMEOUT_S = 5.0
@@ -46,11 +47,20 @@ class Cores:
         return cls(usable[0], usable[1])
 
 
+def unwind_on_sigterm() -> None:
+    """SIGTERM unwinds this process like an exception, so that every child is stopped."""
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, end)
+
+
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Pin this process to a core; a child started meanwhile stays there, with its threads and children."""
+def pinned(core: int | None) -> Iterator[None]:
+    """Pin this process to a core; a child started meanwhile stays there, with its threads and children. None: to none."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, before if core is None else {core})
     try:
         yield
     finally:
@@ -76,9 +86,9 @@ class Reply:
     body: bytes
 
 
-def get(port: int, path: str = "/", **headers: str) -> Reply:
+def get(port: int, path: str = "/", *, timeout_s: float = REQUEST_TIMEOUT_S, **headers: str) -> Reply:
     """One GET on a connection of its own. Raises BenchError if there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_TIMEOUT_S)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
@@ -90,12 +100,14 @@ def get(port: int, path: str = "/", **headers: str) -> Reply:
         connection.close()
 
 
-def answers(port: int, path: str = "/", **headers: str) -> Callable[[], bool]:
+def answers(
+    port: int, path: str = "/", *, timeout_s: float = REQUEST_TIMEOUT_S, **headers: str
+) -> Callable[[], bool]:
     """The condition that a GET is answered with 200."""
 
     def condition() -> bool:
         try:
-            return get(port, path, **headers).status == 200
+            return get(port, path, timeout_s=timeout_s, **headers).status == 200
         except BenchError:
             return False
 
@@ -134,6 +146,11 @@ class Process:
         if self.child.poll() is not None:
             raise BenchError(f"{self.name} ended with code {self.child.returncode} {when}\n{self.log_tail()}")
 
+    def kill(self) -> None:
+        """SIGKILL: it has no time to say anything."""
+        self.child.kill()
+        self.child.wait()
+
     def stop(self) -> None:
         self.child.terminate()
         try:
@@ -144,8 +161,8 @@ class Process:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], core: int, directory: Path) -> Iterator[Process]:
-    """Run a command in the foreground, it and all its threads and children pinned to one core."""
+def running(name: str, command: Sequence[str], core: int | None, directory: Path) -> Iterator[Process]:
+    """Run a command in the foreground, it and all its threads and children pinned to one core (None: to none)."""
     log = directory / f"{name}.log"
     with log.open("ab") as output, pinned(core):
         child = subprocess.Popen(

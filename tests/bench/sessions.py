@@ -17,7 +17,7 @@ from sessiond.contract.names import COOKIE_NAME
 from tests.bench.errors import BenchError
 from tests.bench.install import WRK
 from tests.bench.measure import Bench, Contender, Group, Target
-from tests.bench.processes import Cores, answers, free_ports, get, running
+from tests.bench.processes import Cores, Process, answers, free_ports, get, running
 from tests.bench.wrk import CONNECTIONS
 
 SESSIONS = 200
@@ -35,14 +35,17 @@ def start_bare(core: int, directory: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def start_nodes(core: int, directory: Path) -> Iterator[Target]:
+def nodes_running(
+    app: str, core: int, directory: Path
+) -> Iterator[tuple[list[int], list[int], tuple[Process, ...]]]:
+    """Two nodes that have met and ack synchronously: their ports for users, those of their APIs, and the processes."""
     ports = free_ports(6)
     http, cluster, api = ports[0:2], ports[2:4], ports[4:6]
     seeds = ",".join(f"127.0.0.1:{port}" for port in cluster)
 
     def command(at: int) -> list[str]:
         return [
-            *(sys.executable, "-m", "sessiond", "run", "tests.bench.apps:counter"),
+            *(sys.executable, "-m", "sessiond", "run", app),
             *("--name", f"node{at + 1}", "--http", f"127.0.0.1:{http[at]}"),
             *("--cluster", f"127.0.0.1:{cluster[at]}", "--api", f"127.0.0.1:{api[at]}"),
             *("--join", seeds, "--ack", "sync", "--log-format", "console"),
@@ -55,6 +58,12 @@ def start_nodes(core: int, directory: Path) -> Iterator[Target]:
         for node, port in ((node1, api[0]), (node2, api[1])):
             node.wait_until(answers(port, "/readyz"), "ready")
             node.wait_until(partial(sees_both, port), "one of two living members")
+        yield http, api, (node1, node2)
+
+
+@contextmanager
+def start_nodes(core: int, directory: Path) -> Iterator[Target]:
+    with nodes_running("tests.bench.apps:counter", core, directory) as (http, api, processes):
         cookies = create_sessions(http[0])
         counts = read_counts(http[0], cookies)
 
@@ -62,7 +71,7 @@ def start_nodes(core: int, directory: Path) -> Iterator[Target]:
             verify_copies(api[0], cookies)
             verify_counts(counts, read_counts(http[0], cookies), requests)
 
-        yield Target(http[0], (node1, node2), cookies, check)
+        yield Target(http[0], processes, cookies, check)
 
 
 def sees_both(api_port: int) -> bool:

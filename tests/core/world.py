@@ -328,7 +328,7 @@ class World:
         match effect:
             case Send(to, message):
                 process.sent.append(message)
-                frame = codec.encode(message)
+                frame = codec.encode(message, process.machine.life)
                 for life in to:
                     queues = self.links.get(frozenset({process.machine.life, life}))
                     if queues is not None:
@@ -430,7 +430,7 @@ class World:
                 if origin is not None and self._is_cut(process, origin):
                     continue
                 while queue and self.links.get(pair) is queues:
-                    message = codec.decode(queue[0])
+                    message = codec.decode(queue[0], sender)
                     if self._is_held(type(message), sender, life):
                         break
                     queue.popleft()

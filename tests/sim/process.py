@@ -221,7 +221,7 @@ class Process:
             if not end.is_open:
                 return
             if isinstance(item, bytes):
-                message = codec.decode(item)
+                message = codec.decode(item, life)
                 self.book.mark(item)
                 if self.book.is_told and not isinstance(message, UNTOLD):
                     self._tell(f"< {self._told(life)} {self._told(message)}")
@@ -275,7 +275,7 @@ class Process:
             if type(effect) is Send:
                 message = effect.message
                 counts[type(message).__name__] += 1
-                frame = codec.encode(message)
+                frame = codec.encode(message, self.machine.life)
                 for life in effect.to:
                     end = self.rivals.get(life)
                     if end is not None:
