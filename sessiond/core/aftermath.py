@@ -37,6 +37,10 @@ class Finds:
         for keys in self._classes:
             yield from keys
 
+    def coldest_first(self) -> Iterator[Key]:
+        for keys in reversed(self._classes):
+            yield from keys
+
 
 class Sweep:
     """One going through of all copies. `look(copy)` names where a find belongs, or is None."""

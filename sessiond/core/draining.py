@@ -68,14 +68,33 @@ class Draining:
     def hand_over(self) -> None:
         """Begin the handoff of what can be handed over now; called again and again while the drain is on."""
         machine = self._machine
-        if not (machine.copies.counts[Role.PRIMARY] and machine.membership.staying()):
+        may_rest = self._may_rest
+        if not (machine.copies.counts[Role.PRIMARY] and (may_rest or machine.membership.staying())):
             return  # a last node may wait like this for long, with very many sessions
         begun = 0
         for copy in machine.copies.values():
             if copy.role is Role.PRIMARY and copy.leads.handoff is None and not copy.tombstone:
-                begun += self._hand_over(copy)
+                begun += self._hand_over(copy) or (may_rest and self._put_away(copy))
                 if begun >= HANDED_OVER_PER_TICK:
                     break
+
+    @property
+    def _may_rest(self) -> bool:
+        """Whether sessions can go on from the store, on another node or on this one when it is back."""
+        machine = self._machine
+        storing = machine.storing
+        if storing is None or storing.is_down:
+            return False
+        return storing.is_shared or not machine.membership.staying()
+
+    def _put_away(self, copy: Copy) -> bool:
+        """Leave a session that no node can take a copy of to the store; False if one has or can."""
+        machine = self._machine
+        has_choice = machine.options.copies and machine.candidates.beside(copy.key, copy.backups)
+        if machine.storing is None or copy.backups or has_choice or copy.leads.resting is not None:
+            return False
+        machine.storing.resting.begin(copy)
+        return True
 
     def _hand_over(self, copy: Copy) -> bool:
         """Hand a session to one of its backups that is in step and stays; False if there is none yet."""
@@ -95,6 +114,8 @@ class Draining:
         """Nothing is left here that another node could take."""
         machine = self._machine
         heirs = machine.membership.staying()
+        if machine.storing is not None and not machine.storing.is_idle:
+            return False
         if not heirs:
             return True
         counts = machine.copies.counts
@@ -115,6 +136,7 @@ class Draining:
             and machine.operations.is_idle
             and machine.forwarding.is_idle
             and machine.announcements.is_idle
+            and (machine.storing is None or machine.storing.is_idle)
         )
 
     @property
@@ -126,6 +148,8 @@ class Draining:
             return ""
         if not machine.lease.is_held():
             return f"{_live(left)} here and cannot move: this node is cut off from the majority"
+        if machine.storing is not None and machine.storing.is_down:
+            return f"{_live(left)} here, and the store does not answer: {machine.storing.reason}"
         if not stay and not machine.membership.linked():
             return f"{_live(left)} only here: there is no other node to take them; start one"
         if not stay:

@@ -36,7 +36,7 @@ class Lists:
         counts until it has left.
         """
         machine = self._machine
-        now, wanted = machine.now, machine.options.copies
+        now, wanted = machine.now, self._wanted(copy)
         leads = copy.leads
         changed = machine.lease.is_held() and self._drop_dead(copy)
         for life, follower in leads.followers.items():
@@ -68,6 +68,15 @@ class Lists:
         else:
             self.repairing.setdefault(copy.key, now)
         machine.replication.progress(copy)
+        if leads.resting is not None and machine.storing is not None:
+            machine.storing.resting.go_on(copy)
+
+    def _wanted(self, copy: Copy) -> int:
+        """How many backups a session is to have: none while it is put away in the store."""
+        storing = self._machine.storing
+        if copy.leads.resting is not None and storing is not None and storing.resting.is_on(copy):
+            return 0
+        return self._machine.options.copies
 
     def _is_being_created(self, copy: Copy) -> bool:
         """Whether its first copies are under way, so that nothing of it has been promised to anybody yet."""
@@ -98,7 +107,7 @@ class Lists:
             not follower.slow and not machine.membership.is_draining(life)
             for life, follower in leads.followers.items()
         )
-        missing = machine.options.copies - good
+        missing = self._wanted(copy) - good
         if missing <= 0:
             return False
         candidates = machine.candidates.beside(copy.key, copy.backups)[:missing]
@@ -139,7 +148,7 @@ class Lists:
 
     def _release_surplus(self, copy: Copy) -> None:
         machine = self._machine
-        leads, wanted = copy.leads, machine.options.copies
+        leads, wanted = copy.leads, self._wanted(copy)
         for life, follower in leads.followers.items():
             asked = follower.released_at
             if asked is not None and machine.now - asked > machine.options.ack_timeout_s:

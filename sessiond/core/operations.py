@@ -114,10 +114,17 @@ class Operations:
             and copy.role is Role.PRIMARY
             and machine.lease.is_held()
             and not copy.tombstone
-            and bool(copy.backups)
+            and self._is_held_elsewhere(copy)
             and not self.is_frozen(copy)
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
+
+    def _is_held_elsewhere(self, copy: Copy) -> bool:
+        """Whether somebody has a primary's session besides this node, and the store if answers wait for it."""
+        storing = self._machine.storing
+        if storing is None:
+            return bool(copy.backups)
+        return storing.has(copy) or (bool(copy.backups) and not storing.waits)
 
     def create(self, operation: int, key: Key, changes: Mapping[str, bytes | None], after: int = 0) -> None:
         """Make a session with its first write, version `after` + 1; resolved with `Committed` or an error."""
@@ -174,7 +181,8 @@ class Operations:
             machine.replication.write(copy, changes, Pending(operation, 0))
         else:
             machine.replication.write(copy, changes, Pending(None, 0))
-            machine.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
+            is_protected = bool(copy.backups) or (machine.storing is not None and machine.storing.has(copy))
+            machine.emit(Resolve(operation, Committed(copy.version, is_protected)))
         machine.due(machine.now + machine.options.ack_timeout_s)
 
     def invalidate(self, operation: int, key: Key) -> None:

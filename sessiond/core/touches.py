@@ -28,6 +28,8 @@ class Touches:
         for key in self._touched:
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
+                if machine.storing is not None:
+                    machine.storing.used(copy)
                 for life in copy.backups:
                     batches.setdefault(life, []).append((key, machine.now - copy.accessed_at))
         self._touched.clear()
