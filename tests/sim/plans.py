@@ -20,7 +20,13 @@ FAST = Options(
 )
 """Timers of the size of delays, so that they meet."""
 
+STORED = replace(FAST, store_kind="shared", store_timeout_s=0.3)
+"""A store that all nodes see; its time-out is shorter than its outages."""
+
 ONE_NODE = ("crash", "crash", "restart", "restart", "drain", "pause", "slow", "jump")
+
+
+WITH_STORE = (*ONE_NODE, "crash all", "crash all", "outage", "outage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,4 +89,6 @@ PLANS = {
     "query-partitions": Plan(
         strict=False, faults=("part", "part one way"), clients=2, options=replace(FAST, location="query")
     ),
+    "store": Plan(options=STORED, faults=WITH_STORE),
+    "store-alone": Plan(options=replace(STORED, copies=0), faults=WITH_STORE),
 }
