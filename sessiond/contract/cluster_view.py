@@ -38,6 +38,12 @@ class MemberView:
     reprotect_seconds: float | None = None
     """Estimate until all its sessions have their copies again. Known of the node itself only; None also if never."""
 
+    store: str | None = None
+    """How its store does: up, behind or down. Known of the node itself only; None also without a store."""
+
+    unstored: int | None = None
+    """Sessions that its store lacks something of; known as `store` is."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
