@@ -57,6 +57,10 @@ class Node(Process):
         self.seed = address
         self._settings["advertise_cluster"] = address
 
+    def configure(self, **settings: Setting) -> None:
+        """Options of its own; before `join`."""
+        self._settings.update(settings)
+
     def join(self, seeds: Iterable["Node"]) -> None:
         """What it is told about the cluster; before `start`."""
         settings: dict[str, Setting] = {
