@@ -131,6 +131,10 @@ proof-million: $(READY) ## A million sessions on one node: bytes each, and how l
 proof-expiry-races: $(READY) ## Race log-outs and expiries with uses and takeovers on real nodes: nothing comes back
 	@$(BIN)/python -m tests.proof.expiry_races $(PROOF)
 
+.PHONY: proof-store
+proof-store: $(READY) ## Kill a whole cluster under load with each store: every answered write is back (ROUNDS=10 STORE=file)
+	@$(BIN)/python -m tests.proof.store --rounds $(or $(ROUNDS),10) $(if $(STORE),--store $(STORE))
+
 .PHONY: proof-failover
 proof-failover: $(READY) ## Kill a node under 2,000 GETs/s behind the balancer, nginx, HAProxy and Apache (as root: installs them; PROOF=--quick)
 	@$(BIN)/python -m tests.proof.failover $(PROOF)

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from random import Random
@@ -40,12 +40,16 @@ from sessiond.core.effects import (
     NewLife,
     Resolve,
     Send,
+    StoreRead,
+    StoreWrite,
 )
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
+from sessiond.core.recall import Outcome
+from sessiond.core.storing import StoreState
 from sessiond.core.types import Life
-from sessiond.errors import JoinRefused
+from sessiond.errors import ConfigurationError, JoinRefused, StoreUnusable
 from sessiond.net.events import DialFailure
 from sessiond.net.hub import Hub
 from sessiond.net.limits import LinkLimits
@@ -53,6 +57,8 @@ from sessiond.net.link import Link
 from sessiond.node_metrics import samples_of
 from sessiond.ports import Sample
 from sessiond.settings import Settings, cluster_secrets, validated
+from sessiond.store_driver import StoreDriver
+from sessiond.stores import store_for
 
 BOOT_ID_BYTES = 16
 
@@ -98,7 +104,12 @@ class Node:
             location=settings.location,
             role=settings.role,
         )
-        options = Options(**{field.name: getattr(settings, field.name) for field in fields(Options)})
+        store = store_for(settings.store, cluster_name=settings.cluster_name) if settings.store else None
+        shared = {field.name for field in fields(Options)} & {field.name for field in fields(Settings)}
+        options = Options(
+            **{name: getattr(settings, name) for name in shared},
+            store_kind="" if store is None else "shared" if store.shared else "own",
+        )
         # Random only spreads load and names writes; what must not be guessed comes from `secrets`.
         rng = Random(secrets.randbits(64))  # noqa: S311
         self._machine = Machine(identity, options, settings.join, rng, clock())
@@ -106,6 +117,12 @@ class Node:
             queue_bytes_max=settings.link_queue_bytes_max, connect_timeout_s=settings.connect_timeout_s
         )
         self._hub = Hub(lambda: self._machine.identity, found, limits, self)
+        self._store: StoreDriver | None = None
+        if store is not None:
+            self._store = StoreDriver(store, self, timeout_s=settings.store_timeout_s, wall_clock=time.time)
+        self._flushed = asyncio.Event()
+        """Set when nothing waits to be stored."""
+
         self._operations = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._admissions: dict[int, asyncio.Future[Refusal | None]] = {}
@@ -125,9 +142,11 @@ class Node:
     async def start(self) -> None:
         """Listen for links and begin to join. Returns before the node has joined: see `joined`.
 
-        Raises ConfigurationError if the cluster address cannot be had.
+        Raises ConfigurationError if the cluster address cannot be had, or the store cannot be used as it is. A store
+        that does not answer is no error: the node serves, and opens it when it does.
         """
         self._failure = asyncio.get_running_loop().create_future()
+        await self._open_store()
         host, port = await self._hub.start(self.settings.cluster)
         if not self.settings.advertise_cluster:
             identity = replace(self._machine.identity, cluster=str(Address(host, port)))
@@ -135,6 +154,15 @@ class Node:
         self._is_running = True
         self._machine.start(clock())
         self._act()
+
+    async def _open_store(self) -> None:
+        if self._store is None:
+            return
+        try:
+            await self._store.start()
+        except StoreUnusable as error:
+            await self._store.close()
+            raise ConfigurationError(f"--store cannot be used: {error}") from error
 
     def bound(self, *, http: str | None = None, api: str | None = None) -> None:
         """Ports that were free ones (port 0) have these addresses; call before `start`."""
@@ -195,17 +223,32 @@ class Node:
         after a crash. Calling it again, or without `start`, does nothing."""
         if not self._is_running:
             return
+        await self._flush()
         self._machine.leave(clock())
         self._act()
         self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
         await self._hub.close()
+        if self._store is not None:
+            await self._store.close()
         for future in (*self._waiting.values(), *self._admissions.values()):
             future.cancel()
         if self._failure is not None and not self._failure.done():
             self._failure.cancel()
         self._wake_watchers()
+
+    async def _flush(self) -> None:
+        """Wait until the store has everything, if it takes it."""
+        storing = self._machine.storing
+        if storing is None or storing.is_idle:
+            return
+        if not storing.is_down:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.store_timeout_s):
+                    await self._flushed.wait()
+        if not storing.is_idle:
+            self._log.error("store.left_behind", sessions=storing.backlog)
 
     # --- sessions: `backend.Backend` --------------------------------------------------------------------
 
@@ -297,7 +340,7 @@ class Node:
         return self._machine.drain_view()
 
     def samples(self) -> Iterator[Sample]:
-        return samples_of(self._machine, self._hub)
+        return samples_of(self._machine, self._hub, self._store)
 
     async def watch(self) -> AsyncIterator[ClusterView]:
         """A fresh view now and after every change of membership; ends when the node stops."""
@@ -358,6 +401,28 @@ class Node:
         self._machine.dial_failed(address, failure.kind.value, failure.detail, refusal, clock())
         self._act()
 
+    # --- the store: `store_driver.StoreEvents` ----------------------------------------------------------
+
+    def store_opened(self) -> None:
+        self._machine.store_opened(clock())
+        self._act()
+
+    def stored(self, number: int, refused: Collection[bytes]) -> None:
+        self._machine.stored(number, refused, clock())
+        self._act()
+
+    def store_failed(self, number: int, reason: str) -> None:
+        self._machine.store_failed(number, reason, clock())
+        self._act()
+
+    def store_read(self, key: bytes, outcome: Outcome) -> None:
+        self._machine.store_read(key, outcome, clock())
+        self._act()
+
+    def store_is_up(self) -> bool:
+        storing = self._machine.storing
+        return storing is not None and storing.state is StoreState.UP
+
     # --- effects ----------------------------------------------------------------------------------------
 
     def _act(self) -> None:
@@ -367,6 +432,9 @@ class Node:
                 self._send(effect)
             else:
                 self._carry_out(effect)
+        storing = self._machine.storing
+        if storing is not None:
+            (self._flushed.set if storing.is_idle else self._flushed.clear)()
         if self._machine.draining:
             (self._drained.set if self._machine.drained else self._drained.clear)()
         deadline = self._machine.next_deadline()
@@ -386,6 +454,12 @@ class Node:
                 self._resolve(operation, outcome)
             case Log(level, event, log_fields):
                 getattr(self._log, level)(event, **log_fields)
+            case StoreWrite():
+                assert self._store is not None, "the core has no store of its own"  # noqa: S101 - an invariant
+                self._store.write(effect)
+            case StoreRead():
+                assert self._store is not None, "the core has no store of its own"  # noqa: S101 - an invariant
+                self._store.read(effect)
             case Dial(address):
                 self._hub.dial(address)
             case DropLink(life, reason):

@@ -6,13 +6,15 @@ from dataclasses import fields
 from sessiond.core.copies import Role
 from sessiond.core.machine import Machine
 from sessiond.core.stats import Stats
+from sessiond.core.storing import StoreState
 from sessiond.net.hub import Hub
 from sessiond.ports import Sample
+from sessiond.store_driver import StoreDriver
 
 ROLE_NAMES = {Role.PRIMARY: "primary", Role.BACKUP: "backup", Role.QUARANTINED: "quarantined"}
 
 
-def samples_of(machine: Machine, hub: Hub) -> Iterator[Sample]:
+def samples_of(machine: Machine, hub: Hub, store: StoreDriver | None) -> Iterator[Sample]:
     """Every number of a node, as it is now."""
     for counter in fields(Stats):
         name = f"sessiond_{counter.name}_total"
@@ -47,6 +49,22 @@ def samples_of(machine: Machine, hub: Hub) -> Iterator[Sample]:
     )
     for name, text, value in gauges:
         yield Sample(f"sessiond_{name}", "gauge", text, value, {})
+    storing = machine.storing
+    if storing is not None and store is not None:
+        yield Sample(
+            "sessiond_store_backlog",
+            "gauge",
+            "Sessions, and ends of sessions, that the store does not have as they are.",
+            storing.backlog,
+            {},
+        )
+        for state in StoreState:
+            text = "1 for the state of the store: up, behind (it answers and catches up), down."
+            is_so = int(storing.state is state)
+            yield Sample("sessiond_store_state", "gauge", text, is_so, {"state": str(state)})
+        for name, seconds in (("write", store.write_seconds), ("read", store.read_seconds)):
+            text = "Seconds that calls of the store took, all together."
+            yield Sample("sessiond_store_seconds_total", "counter", text, seconds, {"call": name})
     for link in hub.links():
         peer = {"peer": link.peer.life.name}
         counters = (

@@ -114,6 +114,18 @@ class Settings:
     """What a write carries. attribute: the changed attributes. dirty: the whole session if something changed, in which an
     object that two attributes share stays one. session: the whole, after every request that has it, reads too. Forks are
     then merged by session, not by attribute. A rolling restart changes it: either form is read."""
+    store: str = ""
+    """URL of a store that keeps sessions beyond the nodes' memory: file, sqlite, postgresql, redis, rediss (docs/schemes.md, docs/storing.md);
+    empty: none. All nodes of a cluster take the same one, or each a file of its own. Has it a password, put it into a
+    file or SESSIOND_STORE: command lines can be read by everybody on a machine."""
+
+    store_write: Literal["through", "behind"] = "through"
+    """through: an answer leaves when the store has the write as well. behind: it is not waited for; what is lost when all
+    copies die at once is what sessiond_store_backlog shows."""
+
+    store_timeout_s: float = 1.0
+    """A store that is slower counts as down: requests go on without it, and it catches up. Above its slowest healthy commit,
+    below `request_wait_s`."""
 
     ack_timeout_s: float = 0.3
     """A backup that has not acked for so long is joined by another one and released. Far below `silence_timeout_s`."""
@@ -236,6 +248,7 @@ RELATIONS = (
     ("silence_timeout_s", 2, "ack_timeout_s", "a slow backup is replaced before it counts as dead"),
     ("tombstone_ttl_s", 2, "silence_timeout_s", "a session that ended must not come back"),
     ("tombstone_ttl_s", 1, "rotate_grace_s", "a token that was rotated out must not come back"),
+    ("request_wait_s", 1, "store_timeout_s", "a request must outlast a store that fails"),
     ("session_bytes_max", 1, "attribute_bytes_max", "an attribute is part of a session"),
     ("memory_bytes_max", 1, "session_bytes_max", "a session must fit into the memory"),
     ("link_queue_bytes_max", 1, "session_bytes_max", "a session must fit into a link's queue"),

@@ -34,7 +34,18 @@ def report(view: ClusterView) -> str:
             for column, cell, width in zip(COLUMNS, row, widths, strict=True)
         )
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, "", verdict(view), ""])
+    return "\n".join([*lines, "", verdict(view), *store_lines(view), ""])
+
+
+def store_lines(view: ClusterView) -> list[str]:
+    """How the asked node's store does, if it has one."""
+    (own,) = (member for member in view.members if member.name == view.node)
+    if own.store is None:
+        return []
+    lacks = f"{own.unstored} session{'' if own.unstored == 1 else 's'} yet to be written"
+    if own.store == "down":
+        return [f"STORE DOWN: {own.name} goes on without it; {lacks}"]
+    return [f"store {own.store}, as {own.name} sees it: {lacks}"]
 
 
 def verdict(view: ClusterView) -> str:

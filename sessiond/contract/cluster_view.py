@@ -42,6 +42,12 @@ class MemberView:
     role: NodeRole = "app"
     """state: it holds copies for the others and serves no users."""
 
+    store: str | None = None
+    """How its store does: up, behind or down. Known of the node itself only; None also without a store."""
+
+    unstored: int | None = None
+    """Sessions that its store lacks something of; known as `store` is."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:

@@ -10,7 +10,7 @@ came later needs no sweep, though it may get one: whoever made it knew already. 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from sessiond.core.copies import Copy, CopyStore
 from sessiond.core.types import Key
@@ -37,6 +37,10 @@ class Finds:
     def hottest_first(self) -> list[deque[Key]]:
         """What was found, for whoever asks to keep."""
         return [keys for keys in self._classes if keys]
+
+    def coldest_first(self) -> Iterator[Key]:
+        for keys in reversed(self._classes):
+            yield from keys
 
 
 class Backlog:

@@ -343,6 +343,7 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     17: (m.Relayed, (_uint, _life, _bool)),
     12: (m.Locations, (_entries,)),
     13: (m.Digest, (_optional(_group), _digests)),
+    18: (m.Rested, (_many(_triple(_key, _term, _uint)),)),
     14: (m.Dir, (_bucket, _entries, _bool)),
     20: (m.Put, (_key, _term, _uint, _lives_of, _copy_data)),
     21: (m.Patch, (_key, _term, _uint, _optional(_term), _uint, _uint, _changes, _optional(_bytes))),
@@ -359,7 +360,7 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     32: (m.ForwardResult, (_bytes, _text, _uint, _bool, _text)),
     33: (m.Aliases, (_many(_triple(_key, _key, _seconds)),)),
     40: (m.Who, (_key, _uint)),
-    41: (m.Here, (_key, _uint, _optional(_held), _optional(_location))),
+    41: (m.Here, (_key, _uint, _optional(_held), _optional(_location), _bool, _bool)),
     42: (m.Claim, (_key, _life, _optional(_term), _optional(_term), _uint, _optional(_location))),
     43: (m.Grant, (_key, _term, _lives_of, _copy_data)),
     44: (m.Refer, (_key, _optional(_location), _bool, _uint)),
@@ -397,9 +398,19 @@ def encode(message: m.Message, sender: Life | None = None) -> bytes:
 
 def decode(frame: bytes, sender: Life | None = None) -> m.Message:
     """The message of a frame that came from `sender`. Raises CodecError, and nothing else."""
+    raw = _unpacked(frame)
+    if type(raw) is not tuple or not raw:
+        raise _fail("a message", raw)
     try:
-        raw = msgpack.unpackb(
-            frame,
+        return _usual_patch(raw) or _checked(raw, sender)
+    except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
+        raise CodecError(f"a message does not have its shape: {error}") from error
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return msgpack.unpackb(
+            packed,
             use_list=False,
             raw=False,
             strict_map_key=True,
@@ -410,12 +421,19 @@ def decode(frame: bytes, sender: Life | None = None) -> m.Message:
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise CodecError(f"not MessagePack within the limits: {error}") from error
-    if type(raw) is not tuple or not raw:
-        raise _fail("a message", raw)
+
+
+def encode_copy(data: m.CopyData) -> bytes:
+    """A session's content by itself, for a store."""
+    return _pack(_pack_copy_data(data))
+
+
+def decode_copy(packed: bytes) -> m.CopyData:
+    """The content that `encode_copy` packed. Raises CodecError, and nothing else."""
     try:
-        return _usual_patch(raw) or _checked(raw, sender)
-    except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
-        raise CodecError(f"a message does not have its shape: {error}") from error
+        return _copy_data(_unpacked(packed))
+    except TypeError as error:
+        raise CodecError(f"a copy does not have its shape: {error}") from error
 
 
 def _usual_patch(raw: tuple[Any, ...]) -> m.Patch | None:

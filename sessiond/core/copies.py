@@ -106,6 +106,14 @@ class Leadership:
     """Requests that hold the session."""
 
     unsent: Unsent | None = None
+    stored: int = -1
+    """Highest version that the store has of this term; -1: none."""
+
+    use_stored_at: float = float("-inf")
+    """The last use that the store knows of."""
+
+    resting: float | None = None
+    """When the session was last used, if it has been chosen to rest in the store since."""
 
 
 class Copy:
@@ -230,6 +238,18 @@ class Copy:
         self.attributes.update(news)
         self.version = stamp.version
         self.last = stamp
+        self._weigh()
+
+    def fold_in(self, data: CopyData, term: Term, now: float) -> None:
+        """Make of this copy and another, both in doubt, one: of each attribute the later write, of all else the higher."""
+        self.attributes.update(newer(data.attributes, self.attributes))
+        self.term = max(self.term, term)
+        self.last = max(self.last, data.last)
+        self.version = max(self.version, data.version)
+        self.tombstone = self.tombstone or data.tombstone
+        self.created_at = min(self.created_at, now - data.age_s)
+        self.accessed_at = max(self.accessed_at, now - data.idle_s)
+        self.write_ids = tuple(dict.fromkeys((*data.write_ids, *self.write_ids)))[-WRITE_IDS_KEPT:]
         self._weigh()
 
     def _weigh(self) -> None:

@@ -78,7 +78,8 @@ class Draining:
         """Begin the handoff of what can be handed over now; called again and again while the drain is on."""
         machine = self._machine
         self._look_at_copies()
-        if not (machine.copies.counts[Role.PRIMARY] and machine.membership.staying()):
+        may_rest = self._may_rest
+        if not (machine.copies.counts[Role.PRIMARY] and (may_rest or machine.membership.staying())):
             return  # a last node may wait like this for long, with very many sessions
         if self._walk is None or self._walk.is_over:
             self._walk = machine.copies.walk()
@@ -88,7 +89,29 @@ class Draining:
                 looked_at += 1
                 copy = machine.copies.get(key)
                 if copy is not None and copy.role is Role.PRIMARY and not copy.tombstone:
-                    begun += copy.leads.handoff is None and self._hand_over(copy, takers)
+                    is_free = copy.leads.handoff is None
+                    begun += is_free and (
+                        self._hand_over(copy, takers) or (may_rest and self._put_away(copy))
+                    )
+
+    @property
+    def _may_rest(self) -> bool:
+        """Whether sessions can go on from the store, on another node or on this one when it is back."""
+        machine = self._machine
+        storing = machine.storing
+        if storing is None or storing.is_down:
+            return False
+        return storing.is_shared or not machine.membership.staying()
+
+    def _put_away(self, copy: Copy) -> bool:
+        """Leave a session that no node can take a copy of to the store; False if one has or can."""
+        machine = self._machine
+        candidates = machine.candidates
+        has_choice = candidates.least and candidates.beside(copy.key, copy.backups)
+        if machine.storing is None or copy.backups or has_choice or copy.leads.resting is not None:
+            return False
+        machine.storing.resting.begin(copy)
+        return True
 
     def _takers(self) -> list[Life]:
         """Who takes sessions without having held a copy: nobody, unless it is so that nobody holds copies."""
@@ -118,6 +141,8 @@ class Draining:
     def may_leave(self) -> bool:
         """Nothing is left here that another node could take."""
         machine = self._machine
+        if machine.storing is not None and not machine.storing.is_idle:
+            return False
         if not machine.membership.staying():
             return True
         counts = machine.copies.counts
@@ -153,6 +178,7 @@ class Draining:
             and machine.operations.is_idle
             and machine.forwarding.is_idle
             and machine.announcements.is_idle
+            and (machine.storing is None or machine.storing.is_idle)
         )
 
     @property
@@ -164,6 +190,8 @@ class Draining:
             return ""
         if not machine.lease.is_held():
             return f"{_live(left)} here and cannot move: this node is cut off from the majority"
+        if machine.storing is not None and machine.storing.is_down:
+            return f"{_live(left)} here, and the store does not answer: {machine.storing.reason}"
         if not stay and not machine.membership.linked():
             return f"{_live(left)} only here: there is no other node to take them; start one"
         if not stay:

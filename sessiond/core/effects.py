@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from sessiond.core.identity import Refusal
 from sessiond.core.messages import Message
-from sessiond.core.types import Life
+from sessiond.core.stored import Stored
+from sessiond.core.types import Key, Life
 
 
 class Send(NamedTuple):
@@ -47,6 +48,19 @@ class Resolve(NamedTuple):
     outcome: Any
 
 
+class StoreWrite(NamedTuple):
+    """Write these records; report by `Machine.stored` or `Machine.store_failed`, with the batch's number."""
+
+    number: int
+    records: tuple[Stored, ...]
+
+
+class StoreRead(NamedTuple):
+    """Read the record of this key; report by `Machine.store_read`."""
+
+    key: Key
+
+
 class Log(NamedTuple):
     """An event worth a line; `level` as in structlog."""
 
@@ -66,4 +80,16 @@ class JoinRefusedForGood(NamedTuple):
     address: str
 
 
-Effect = Send | Dial | DropLink | NewLife | Admission | Resolve | Log | MembersChanged | JoinRefusedForGood
+Effect = (
+    Send
+    | Dial
+    | DropLink
+    | NewLife
+    | Admission
+    | Resolve
+    | StoreWrite
+    | StoreRead
+    | Log
+    | MembersChanged
+    | JoinRefusedForGood
+)

@@ -44,8 +44,11 @@ class Flushing:
 
     def write(self, copy: Copy, changes: Mapping[str, bytes | None]) -> None:
         """Apply changes here, and keep them back until the session's turn. For a copy with backups."""
-        base = self._machine.replication.apply(copy, changes, None)
+        machine = self._machine
+        base = machine.replication.apply(copy, changes, None)
         self.keep_back(copy, base, changes)
+        if machine.storing is not None:
+            machine.storing.note(copy)
 
     def keep_back(self, copy: Copy, base: Stamp, names: Iterable[str]) -> None:
         """These attributes were written over `base` and not sent."""

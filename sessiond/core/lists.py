@@ -50,7 +50,7 @@ class Lists:
                 machine.candidates.was_late(life)
             elif life in machine.candidates.late:
                 follower.slow = True  # another session has waited for it already
-        wanted = machine.candidates.wanted(copy)
+        wanted = self._wanted(copy)
         changed |= self._extend(copy, wanted)
         self._release_surplus(copy, wanted)
         sent = copy.sent.version  # a newcomer's copy has carried what was kept back
@@ -72,6 +72,15 @@ class Lists:
         else:
             self.repairing.setdefault(copy.key, now)
         machine.replication.progress(copy)
+        if leads.resting is not None and machine.storing is not None:
+            machine.storing.resting.go_on(copy)
+
+    def _wanted(self, copy: Copy) -> int:
+        """How many backups a session is to have: none while it is put away in the store."""
+        storing = self._machine.storing
+        if copy.leads.resting is not None and storing is not None and storing.resting.is_on(copy):
+            return 0
+        return self._machine.candidates.wanted(copy)
 
     def _is_being_created(self, copy: Copy, wanted: int) -> bool:
         """Whether its first copies are under way, so that nothing of it has been promised to anybody yet."""

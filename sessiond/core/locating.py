@@ -40,6 +40,8 @@ class Locating:
     def merge(self, key: Key, location: Location) -> bool:
         """Learn where a session lives; whether it was news."""
         machine = self._machine
+        if machine.storing is not None and machine.storing.resting.denies(key, location):
+            return False
         if not machine.directory.merge(key, location, machine.now):
             return False
         if location.gone:
@@ -50,6 +52,8 @@ class Locating:
         elif location.gone:
             if copy.role is Role.PRIMARY:
                 machine.announcements.add(key, location, copy.backups)  # they may not have heard either
+                if machine.storing is not None:
+                    machine.storing.ended_elsewhere(copy, location)
             else:
                 machine.takeover.tell_superseded(copy, location)
             machine.drop_copy(key)

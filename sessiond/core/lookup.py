@@ -15,7 +15,15 @@ from sessiond.backend import Elsewhere
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Role
 from sessiond.core.effects import Resolve
-from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S, LOOKUPS_LIMITED_LOG_S
+from sessiond.core.options import (
+    CLAIM_REPEAT_S,
+    LOOKUP_ROUND_S,
+    LOOKUPS_LIMITED_LOG_S,
+    RECALL_AGAIN_S,
+    RECALL_VALID_S,
+)
+from sessiond.core.recall import Outcome, Recall
+from sessiond.core.stored import Stored, Trouble, Unreadable
 from sessiond.core.turns import Turns
 from sessiond.core.types import Key, Life, Location, Term
 from sessiond.errors import Unavailable
@@ -58,6 +66,21 @@ class Lookup:
     claimed_at: float = float("-inf")
     claimed_from: Life | None = None
     offered_at: float = float("-inf")
+    decides: set[Life] = field(default_factory=set)
+    """Who said in this round that it is about to act, without having seen this node's copy."""
+
+    unread: set[Life] = field(default_factory=set)
+    """Who said in this round that it cannot read the store that it alone has."""
+
+    found_none: bool = False
+    """Whether the last round has found no copy at all, here neither."""
+
+    recalled_among: frozenset[Life] | None = None
+    """The members that had no active copy when the store was read."""
+
+    recalled_at: float = float("-inf")
+    recall_at: float = float("-inf")
+    """The store is not read again before this."""
 
 
 class LookupDesk:
@@ -132,6 +155,9 @@ class LookupDesk:
             self._expire_requests(key, now)
             if key in self._turns and (key in self._requests or key in self._machine.copies):
                 continue  # nothing but its turn, or news of it, can help
+            storing = self._machine.storing
+            if storing is not None and storing.recall.is_reading(key):
+                continue
             lookup.answers = None
             lookup.tries += 1
             self.resolve(key)
@@ -246,8 +272,9 @@ class LookupDesk:
                 target = next((life for life in holders if life not in lookup.empty), None)
         elif location is not None and lookup.tries < DIRECTORY_TRIES:
             owner = location.term.owner
-            if machine.membership.is_linked(
-                owner
+            has_put_it_away = machine.storing is not None and owner in lookup.empty
+            if (
+                machine.membership.is_linked(owner) and not has_put_it_away
             ):  # a copy in doubt: if that is the primary, it takes its news
                 self._found_primary(key, copy, lookup, owner)
                 return
@@ -331,16 +358,46 @@ class LookupDesk:
         alive = tuple(machine.membership.alive())
         lookup.asked = frozenset(alive)
         lookup.answers = {}
+        lookup.decides.clear()
+        lookup.unread.clear()
         machine.send(alive, m.Who(key, lookup.number))
         self._evaluate(key, lookup)
 
     def on_who(self, life: Life, who: m.Who) -> None:
         machine = self._machine
         copy = machine.copies.get(who.key)
+        is_active = copy is not None and copy.role is not Role.QUARANTINED
+        if (
+            machine.storing is None
+            or is_active
+            or machine.directory.is_gone(who.key)
+            or not machine.storing.recall.delays(life, who)
+        ):
+            self.say_here(life, who.key, who.round, copy)
+
+    def say_here(
+        self, life: Life, key: Key, round_number: int, copy: Copy | None, *, unread: bool = False
+    ) -> None:
+        """Answer WHO with what is in memory."""
+        machine = self._machine
         held = None
+        decides = False
         if copy is not None:
             held = m.Held(copy.role.value, copy.term, copy.seq, copy.backups, copy.last)
-        machine.send((life,), m.Here(who.key, who.round, held, machine.directory.get(who.key)))
+            decides = copy.role is Role.QUARANTINED and self._has_counted_out(key, life)
+        here = m.Here(key, round_number, held, machine.directory.get(key), decides, unread)
+        machine.send((life,), here)
+
+    def _has_counted_out(self, key: Key, life: Life) -> bool:
+        """Whether this node has asked `life` and heard that it has nothing, in a round that is not over.
+
+        A copy that `life` has read from the store since is no part of that round, which may end with this node as
+        primary all the same. (Links keep order: had its answer been under way, it would be here.)
+        """
+        lookup = self._lookups.get(key)
+        if self._machine.storing is None or lookup is None or lookup.answers is None:
+            return False
+        return life in lookup.answers and lookup.answers[life] is None
 
     def on_here(self, life: Life, here: m.Here) -> None:
         machine = self._machine
@@ -349,9 +406,16 @@ class LookupDesk:
             machine.locating.merge(key, here.location)
         if held is not None and held.role != Role.QUARANTINED and held.seq > 0:
             machine.locating.merge(key, Location(held.term, held.seq, held.backups))
+        if machine.storing is not None and machine.directory.is_gone(key):
+            self.resolve(key)  # somebody's store knows of its end; what another one has of it is older
+            return
         lookup = self._lookups.get(key)
         if lookup is not None and lookup.number == here.round and lookup.answers is not None:
             lookup.answers[life] = held
+            if here.decides:
+                lookup.decides.add(life)
+            if here.unread:
+                lookup.unread.add(life)
             self._evaluate(key, lookup)
 
     def referred(self, life: Life, refer: m.Refer) -> None:
@@ -447,9 +511,15 @@ class LookupDesk:
         lookup.answers = None
         if not machine.lease.is_held() or machine.membership.unaccounted():
             return  # somebody who cannot be asked may hold it: the requests wait, and hear that at their deadline
+        if machine.storing is not None:
+            lookup.found_none = copy is None and not held
+            if not self._has_recalled(key, lookup, machine.storing.recall):
+                return
         best = max(((said.last, said.term, life) for life, said in held.items()), default=None)
         if copy is not None:
             if best is None or best < (copy.last, copy.term, machine.life):
+                if lookup.decides:
+                    return  # they do not know of this copy: the next round shows what they have decided
                 location = machine.directory.get(key)
                 epochs = [copy.term.epoch, *(said.term.epoch for said in held.values())]
                 epochs += [location.term.epoch] if location is not None else []
@@ -459,9 +529,64 @@ class LookupDesk:
         elif best is not None:
             self._send_claim(key, lookup, best[-1])
         else:
+            self._found_nothing(key)
+
+    def _found_nothing(self, key: Key) -> None:
+        """There is no such session."""
+        self._close(key)
+        self._machine.directory.forget(key)
+        self._answer(key, None)
+
+    # --- what the store has -----------------------------------------------------------------------------
+
+    def _has_recalled(self, key: Key, lookup: Lookup, recall: Recall) -> bool:
+        """Whether it is known what is stored of a session that nobody acts for; if not, it is read."""
+        machine = self._machine
+        if lookup.unread:
+            names = ", ".join(sorted(life.name for life in lookup.unread))
+            self._cannot_tell(key, f"the session may lie in the store of {names}, which cannot be read")
+            return False
+        is_fresh = machine.now - lookup.recalled_at <= RECALL_VALID_S
+        if lookup.recalled_among == lookup.asked and is_fresh:
+            return True
+        if machine.now >= lookup.recall_at:
+            recall.look_up(key)
+        return False
+
+    def recalled(self, key: Key, outcome: Outcome, recall: Recall) -> None:
+        """The store was read for a look-up: what it had is a copy in doubt, and everybody is asked what they have."""
+        machine = self._machine
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            return
+        copy = machine.copies.get(key)
+        if key not in self._requests and copy is None:
             self._close(key)
-            machine.directory.forget(key)
-            self._answer(key, None)
+        elif isinstance(outcome, Unreadable) and outcome.trouble is not Trouble.DAMAGED:
+            lookup.recall_at = machine.now + RECALL_AGAIN_S
+            why = "cannot be read" if outcome.trouble is Trouble.UNAVAILABLE else "is of a newer release"
+            self._cannot_tell(key, f"what the store has of the session {why}: {outcome.detail}")
+        elif copy is not None and copy.role is not Role.QUARANTINED:
+            self.resolve(key)
+        elif isinstance(outcome, Stored) and outcome.data is None:
+            machine.locating.merge(key, Location(outcome.term, 0, (), gone=True))
+            self.resolve(key)
+        else:
+            lookup.recalled_among, lookup.recalled_at = lookup.asked, machine.now
+            everybody = frozenset(machine.membership.alive()) == lookup.asked
+            may_conclude = everybody and machine.lease.is_held() and not machine.membership.unaccounted()
+            if isinstance(outcome, Stored):
+                recall.take_in(outcome)
+            elif lookup.found_none and may_conclude and copy is None:
+                self._found_nothing(key)
+                return
+            self._ask_everybody(key, lookup)
+
+    def _cannot_tell(self, key: Key, why: str) -> None:
+        """Nobody acts for the session, and it may be stored where nobody can look: that is not "gone"."""
+        self._answer(key, Unavailable(f"{why}; nothing was changed: try again"))
+        if key not in self._machine.copies:
+            self._close(key)
 
     def _send_claim(self, key: Key, lookup: Lookup, target: Life) -> None:
         machine = self._machine

@@ -10,7 +10,7 @@ in the parts: `membership`, `admission`, `operations`, `replication`, `lists`, `
 `locating`, `announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -46,6 +46,7 @@ from sessiond.core.operations import Operations
 from sessiond.core.options import Options
 from sessiond.core.probing import Probing
 from sessiond.core.rebalancing import Rebalancing
+from sessiond.core.recall import Outcome
 from sessiond.core.repair import Repair
 from sessiond.core.replication import Replication
 from sessiond.core.reprotection import Reprotection
@@ -53,6 +54,7 @@ from sessiond.core.rotation import Aliases
 from sessiond.core.snapshots import Snapshots
 from sessiond.core.stall import StallGuard
 from sessiond.core.stats import Stats
+from sessiond.core.storing import Storing
 from sessiond.core.takeover import Takeover
 from sessiond.core.touches import Touches
 from sessiond.core.types import Key, Life
@@ -91,6 +93,7 @@ class Machine:
         self.forgetting = Forgetting(self)
         self.candidates = Candidates(self)
         self.lists = Lists(self)
+        self.storing = Storing(self) if options.store_kind else None
         self.replication = Replication(self)
         self.flushing = Flushing(self)
         self.touches = Touches(self)
@@ -120,6 +123,7 @@ class Machine:
             m.SnapshotRequest: self.snapshots.on_request,
             m.Snapshot: self.snapshots.on_snapshot,
             m.Locations: self.locating.on_locations,
+            m.Rested: self._on_rested,
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
             m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
@@ -174,7 +178,7 @@ class Machine:
             self.stall.tick(now)
             self._deadline = self._next_deadline_in_doubt()
             return
-        parts = (
+        parts: tuple[Any, ...] = (
             self.lease,
             self.membership,
             self.probing,
@@ -194,6 +198,8 @@ class Machine:
             self.reprotection,
             self.rebalancing,
         )
+        if self.storing is not None:
+            parts = (*parts, self.storing, self.storing.resting)
         for part in parts:
             part.tick(now)
         self.operations.tick()
@@ -206,6 +212,8 @@ class Machine:
 
     def take_effects(self) -> list[Effect]:
         """What is to be done now, in this order. Acks of what was applied since come last."""
+        if self.storing is not None:
+            self.storing.pay()
         self.links.pay()
         if self._members_changed:
             self._members_changed = False
@@ -353,6 +361,31 @@ class Machine:
         self.membership.refused("", refusal, now)
         self.due(now)
 
+    # --- the store ------------------------------------------------------------------------------------
+
+    def store_opened(self, now: float) -> None:
+        """The store can be used."""
+        self._of_store(now, lambda storing: storing.opened())
+
+    def stored(self, number: int, refused: Collection[Key], now: float) -> None:
+        """A batch was written; `refused`: the keys of which the store has a higher stamp."""
+        self._of_store(now, lambda storing: storing.stored(number, refused))
+
+    def store_failed(self, number: int, reason: str, now: float) -> None:
+        """A batch may or may not have been written."""
+        self._of_store(now, lambda storing: storing.failed(number, reason))
+
+    def store_read(self, key: Key, outcome: Outcome, now: float) -> None:
+        """What came of a read."""
+        self._of_store(now, lambda storing: storing.recall.on_read(key, outcome))
+
+    def _of_store(self, now: float, do: Callable[[Storing], None]) -> None:
+        assert self.storing is not None, "only a store that there is says something"
+        if self._enter(now):
+            do(self.storing)
+        else:
+            self.stall.hold(partial(do, self.storing))
+
     # --- events of the membership ---------------------------------------------------------------------
 
     def joined(self) -> None:
@@ -419,6 +452,10 @@ class Machine:
     def _on_here(self, life: Life, here: m.Here) -> None:
         self.lookup.on_here(life, here)
         self.forgetting.on_here(life, here)
+
+    def _on_rested(self, life: Life, rested: m.Rested) -> None:
+        if self.storing is not None:
+            self.storing.resting.on_rested(life, rested)
 
     # --- the application: see `operations` ---------------------------------------------------------------
 
@@ -559,6 +596,8 @@ class Machine:
         self.directory.check_invariants()
         self.probing.check_invariants()
         self.flushing.check_invariants()
+        if self.storing is not None:
+            self.storing.check_invariants()
         for copy in self.copies.values():
             assert self.life not in copy.backups or copy.role is not Role.PRIMARY, "a primary backs itself up"
             if copy.role is Role.PRIMARY:

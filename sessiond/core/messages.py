@@ -148,6 +148,12 @@ class Locations(NamedTuple):
     entries: tuple[tuple[Key, Location], ...]
 
 
+class Rested(NamedTuple):
+    """Sessions that the sender has put away, with the places in which it had them: nobody holds them any more."""
+
+    entries: tuple[tuple[Key, Term, int], ...]
+
+
 class Digest(NamedTuple):
     """Digests of the sender's directory: of every group of buckets, or of the buckets of one group."""
 
@@ -323,10 +329,17 @@ class Held(NamedTuple):
 
 
 class Here(NamedTuple):
+    """Answers `Who`. `decides`: with a copy in doubt the sender is about to act, and has not seen the asker's copy.
+
+    `unread`: the sender has a store of its own that it cannot read, so the session may lie there.
+    """
+
     key: Key
     round: int
     held: Held | None
     location: Location | None
+    decides: bool = False
+    unread: bool = False
 
 
 class Claim(NamedTuple):
@@ -387,6 +400,7 @@ Message = (
     | SnapshotRequest
     | Snapshot
     | Locations
+    | Rested
     | Digest
     | Dir
     | Aliases

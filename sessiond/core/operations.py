@@ -123,10 +123,17 @@ class Operations:
             and copy.role is Role.PRIMARY
             and machine.lease.is_held()
             and not copy.tombstone
-            and bool(copy.backups or not machine.candidates.least)
+            and self._is_held_elsewhere(copy)
             and not self.is_frozen(copy)
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
+
+    def _is_held_elsewhere(self, copy: Copy) -> bool:
+        """Whether a primary's session is wherever else it is to be: at backups, and in the store if answers wait for it."""
+        storing = self._machine.storing
+        if storing is None:
+            return bool(copy.backups or not self._machine.candidates.least)
+        return storing.has(copy) or (bool(copy.backups) and not storing.waits)
 
     def create(
         self,
@@ -203,7 +210,8 @@ class Operations:
                 machine.replication.write(copy, changes, Pending(None, 0))
             elif changes:
                 machine.flushing.write(copy, changes)
-            machine.emit(Resolve(operation, Committed(copy.version, bool(copy.backups))))
+            is_protected = bool(copy.backups) or (machine.storing is not None and machine.storing.has(copy))
+            machine.emit(Resolve(operation, Committed(copy.version, is_protected)))
         machine.due(machine.now + machine.options.ack_timeout_s)
 
     def invalidate(self, operation: int, key: Key) -> None:

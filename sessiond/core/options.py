@@ -22,6 +22,12 @@ CLAIM_REPEAT_S = 0.06
 LOOKUP_ROUND_S = 0.1
 """A round of looking for a session is started anew after this: an answer was lost, or the cluster changed."""
 
+RECALL_AGAIN_S = 1.0
+"""A record that could not be read is asked for again after this, if somebody still waits for it."""
+
+RECALL_VALID_S = 1.0
+"""So long what was read of a session is taken for what is stored; far shorter than the rest of one that is put away."""
+
 LOCATION_BATCH_S = 0.005
 """Locations are broadcast together when the oldest one has waited so long: far below a human's pace."""
 
@@ -63,6 +69,11 @@ class Options:
     flush_s: float = 0.0
     """Interval of flushes; 0: every write is sent at once."""
 
+    store_kind: str = ""
+    """Whether there is a store: "" none, "shared" one that all nodes see, "own" one of this node alone."""
+
+    store_write: str = "through"
+    store_timeout_s: float = 1.0
     ack_timeout_s: float = 0.3
     probe_interval_s: float = 0.25
     probe_timeout_s: float = 0.1

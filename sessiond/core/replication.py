@@ -1,7 +1,7 @@
 """Writes, the primary's side (protocol 2); `backing` is the other side, `lists` says who is there.
 
 Invariant: an answer is released only when every member of the list has *applied* the version that it shows, or when
-no node could hold a copy.
+no node could hold a copy; and, where writes go through to a store that keeps up, when the store has it too.
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ OUTVOTED = "no majority answers this node any more: the write may or may not hav
 class Replication:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
+        self._storing = machine.storing
         self.waiting: dict[Key, float] = {}
         """Primaries with answers that wait for acks, and since when; the longest wait comes first."""
 
@@ -74,6 +75,8 @@ class Replication:
         pending.version = copy.version
         leads.pending.append(pending)
         self.waiting.setdefault(copy.key, self._machine.now)
+        if self._storing is not None:
+            self._storing.note(copy)
         self.go_on(copy)
 
     def go_on(self, copy: Copy) -> None:
@@ -110,6 +113,8 @@ class Replication:
             copy.absorb(news, Stamp(copy.term, max(copy.version, data.version) + 1))
             machine.copies.reweigh(bytes_before, copy)
             self.send_all(copy, base)
+            if self._storing is not None:
+                self._storing.note(copy)
         if offered_by is not None:
             self.answer_when_applied(copy, Pending(None, copy.version, offered_by=offered_by))
         if copy.role is Role.PRIMARY:  # an answer can be what a handoff waited for
@@ -168,6 +173,7 @@ class Replication:
         leads = copy.leads
         pending = leads.pending
         followers = leads.followers
+        storing = self._storing
         if not machine.lease.is_held():
             return  # others may act in a higher term already: what is shown here could be old by now
         while pending:
@@ -186,14 +192,25 @@ class Replication:
                 machine.lists.repairing.setdefault(copy.key, machine.now)
                 machine.lists.maintain(copy)  # a node could hold a copy: the answer waits until it does
                 return
+            if storing is not None and storing.holds_back(copy, version):
+                return
             first = pending.pop(0)
             if first.tombstone:
                 self._commit_tombstone(copy, first)
                 return
-            self._answer(copy, first, protected=bool(followers))
+            self._answer(copy, first, protected=self._is_protected(copy, version))
         self.waiting.pop(copy.key, None)
         if leads.handoff is not None:
             machine.takeover.continue_handoff(copy)
+
+    def _is_protected(self, copy: Copy, version: int) -> bool:
+        """Whether a version that the whole list has is anywhere but here; without one it depends on the store."""
+        storing = self._storing
+        if storing is None:
+            return bool(copy.backups)
+        is_stored = copy.leads.stored >= version
+        self._machine.stats.writes_unstored += storing.is_write_through and not is_stored
+        return is_stored or bool(copy.backups)
 
     def _answer(self, copy: Copy, pending: Pending, *, protected: bool) -> None:
         machine = self._machine
@@ -214,6 +231,8 @@ class Replication:
         location = Location(copy.term, copy.seq, (), gone=True)
         rest = [tombstone, *copy.leads.pending]
         copy.leads.pending.clear()
+        if self._storing is not None:
+            self._storing.ended(copy)
         machine.drop_copy(copy.key)
         if copy.alias is not None:
             machine.aliases.begin(copy.key, copy.alias)

@@ -40,6 +40,16 @@ class Stats:
     entries_forgotten: int = _counter(
         "Directory entries dropped because no member holds the session any more."
     )
+    stored: int = _counter("Records that the store took from here.")
+    store_batches: int = _counter("Batches that the store took from here.")
+    store_failures: int = _counter("Writes and reads that the store did not answer as it should.")
+    stores_refused: int = _counter("Records that the store refused because it has a higher stamp.")
+    writes_unstored: int = _counter(
+        "Answers that went out without the store though store_write is through: it was down, or behind."
+    )
+    loaded: int = _counter("Sessions read back from the store.")
+    rested: int = _counter("Sessions put away: they lie in the store alone.")
+    records_unreadable: int = _counter("Stored records that are damaged, or of a newer release.")
     deaths: int = _counter("Members found dead.")
     stalls: int = _counter("Times this node stood still for longer than a lease.")
     rejoins: int = _counter("Times this node was declared dead while it lived, and came back.")

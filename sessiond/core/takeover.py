@@ -65,6 +65,8 @@ class Takeover:
         if copy is None or copy.role is Role.QUARANTINED:
             if copy is not None:
                 machine.lookup.resolve(key)
+            elif machine.storing is not None:
+                machine.storing.recall.claimed(key)
             hint = location if copy is None else None
             machine.send((life,), m.Refer(key, hint, empty=True, round=claim.round))
         elif not machine.lease.is_held():
@@ -266,6 +268,8 @@ class Takeover:
             leads.pending.append(Pending(None, copy.version, tombstone=True))
         machine.stats.takeovers += 1
         machine.expiry.watch(copy)
+        if machine.storing is not None:
+            machine.storing.note(copy)
         machine.lists.announce(copy)
         machine.lists.repairing.setdefault(copy.key, machine.now)
         machine.lookup.serve(copy)
@@ -334,6 +338,9 @@ class Takeover:
                 leads.followers[other] = Follower(added_seq=0, waiting_since=machine.now)
             replication.send_all(copy, copy.version)
             lists.announce(copy)
+            if machine.storing is not None:
+                leads.stored = -1
+                machine.storing.note(copy)
         if offer.data.tombstone:
             alias = offer.data.alias
             replication.begin_tombstone(

@@ -64,6 +64,8 @@ class Touches:
         for key in self._telling.take(TOUCH_CHUNK):
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:
+                if machine.storing is not None:
+                    machine.storing.used(copy)
                 for life in copy.backups:
                     batches.setdefault(life, []).append((key, machine.now - copy.accessed_at))
         if self._telling.is_over:

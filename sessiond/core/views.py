@@ -30,6 +30,8 @@ def cluster_view(machine: "Machine") -> ClusterView:
         unprotected=machine.unprotected,
         reprotect_seconds=round(left_s, 3) if math.isfinite(left_s) else None,
         role=identity.role,
+        store=str(machine.storing.state) if machine.storing is not None else None,
+        unstored=machine.storing.backlog if machine.storing is not None else None,
     )
     rows = sorted([own, *machine.membership.views()], key=lambda row: row.name)
     return ClusterView(identity.cluster_name, identity.life.name, machine.options.quorum, tuple(rows))

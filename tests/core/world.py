@@ -20,12 +20,15 @@ from sessiond.core.effects import (
     NewLife,
     Resolve,
     Send,
+    StoreRead,
+    StoreWrite,
 )
 from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.machine import Machine
 from sessiond.core.options import Options
 from sessiond.core.types import Life, Term
 from tests.core.process import Handshake, Process
+from tests.core.shelf import Shelf
 
 KEY = b"0123456789abcdef"
 
@@ -52,6 +55,14 @@ class World:
         self.cut: set[frozenset[str]] = set()
         """Pairs of addresses between which nothing passes."""
 
+        self.shared_shelf = Shelf()
+        self.shelves: dict[str, Shelf] = {}
+        """Name → the store of a node that has its own; it survives the process."""
+
+        self.holds_store = False
+        """Whether what is asked of stores waits until `let_store_go`."""
+
+        self._asked_of_store: deque[tuple[Process, StoreWrite | StoreRead]] = deque()
         self._late: list[tuple[Life, Life]] = []
         """Ends of links that a process has not read yet."""
 
@@ -110,6 +121,8 @@ class World:
         )
         self.processes[label] = Process(machine, f"{label}:7101")
         machine.start(self.now)
+        if machine.storing is not None and not self.shelf(label).is_failing:
+            machine.store_opened(self.now)
 
     def machine(self, name: str) -> Machine:
         return self.processes[name].machine
@@ -250,6 +263,36 @@ class World:
     def logged(self, name: str, event: str) -> list[dict[str, object]]:
         return [fields for logged, fields in self.processes[name].events if logged == event]
 
+    # --- stores ---------------------------------------------------------------------------------------
+
+    def shelf(self, name: str) -> Shelf:
+        """The store of a node."""
+        if self.options.store_kind == "shared":
+            return self.shared_shelf
+        return self.shelves.setdefault(name, Shelf())
+
+    def let_store_go(self) -> None:
+        """Stores answer what they were asked, in order, and go on without delay."""
+        self.holds_store = False
+        self.settle()
+
+    def _answer_of_store(self) -> bool:
+        answered = False
+        while self._asked_of_store and not self.holds_store:
+            process, asked = self._asked_of_store.popleft()
+            if process not in self.processes.values() or process.stopped:
+                continue
+            answered = True
+            machine, shelf = process.machine, self.shelf(process.machine.life.name)
+            if isinstance(asked, StoreRead):
+                machine.store_read(asked.key, shelf.read(asked.key, self.now), self.now)
+            elif (refused := shelf.write(asked.records, self.now)) is None:
+                machine.store_failed(asked.number, "the shelf fails", self.now)
+            else:
+                machine.stored(asked.number, refused, self.now)
+            machine.check_invariants()
+        return answered
+
     # --- time and network -----------------------------------------------------------------------------
 
     def run(self, seconds: float) -> None:
@@ -272,7 +315,7 @@ class World:
     def settle(self) -> None:
         """Carry out effects and deliver messages until nothing is left to do at this moment."""
         for _ in range(100_000):
-            if not (self._act() | self._deliver()):
+            if not (self._act() | self._deliver() | self._answer_of_store()):
                 return
         raise AssertionError("the cluster does not come to rest")
 
@@ -345,6 +388,8 @@ class World:
                         (other,) = pair - {old}
                         peer = self._of_life(other)
                         self._tell_closed(other, old, peer is not None and self._is_cut(process, peer))
+            case StoreWrite() | StoreRead():
+                self._asked_of_store.append((process, effect))
             case Admission(number, refusal):
                 process.admissions[number] = refusal
                 self._admission(number, refusal)

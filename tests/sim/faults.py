@@ -33,6 +33,7 @@ AMID_LOOKS_MAX = 2000
 
 JUMP_MAX_S = 5.0
 SLOW_TURN_MAX_S = 0.006
+OUTAGE_MAX_S = 3.0
 HALF_OPEN_MAX_S = 5.0
 
 
@@ -53,6 +54,8 @@ class Faults:
             "reset": self._reset,
             "part": self._part,
             "part one way": self._part_one_way,
+            "crash all": self._crash_all,
+            "outage": self._outage,
         }
 
     def story(self) -> Story:
@@ -182,6 +185,34 @@ class Faults:
         self._tell(f"the clock of {victim.name} jumps {seconds:.2f} s")
         self._simulation.jump(victim, seconds)
         yield 0.0
+
+    # --- of everything --------------------------------------------------------------------------------
+
+    def _crash_all(self) -> Story:
+        """Every process dies at once: what was promised is in the store."""
+        simulation = self._simulation
+        self._tell("crash all")
+        for name in sorted(self._network.hosts):
+            simulation.crash(name)
+        names = list(simulation.names)
+        self._rng.shuffle(names)
+        for name in names:
+            yield self._rng.choice((0.0, 0.01, 0.3))
+            self._tell(f"boot {name}")
+            simulation.boot(name)
+
+    def _outage(self) -> Story:
+        """The store refuses everything for a while, or stands still."""
+        store = self._simulation.store
+        assert store is not None, "a plan with this fault has a store"
+        seconds = self._rng.uniform(0.05, OUTAGE_MAX_S)
+        if self._rng.random() < 0.5:
+            self._tell(f"the store fails for {seconds:.2f} s")
+            store.fail(seconds)
+        else:
+            self._tell(f"the store stands still for {seconds:.2f} s")
+            store.stall(seconds)
+        yield seconds
 
     # --- of the network -------------------------------------------------------------------------------
 

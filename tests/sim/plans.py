@@ -20,7 +20,13 @@ FAST = Options(
 )
 """Timers of the size of delays, so that they meet."""
 
+STORED = replace(FAST, store_kind="shared", store_timeout_s=0.3)
+"""A store that all nodes see; its time-out is shorter than its outages."""
+
 ONE_NODE = ("crash", "crash", "restart", "restart", "drain", "pause", "slow", "jump")
+
+
+WITH_STORE = (*ONE_NODE, "crash all", "crash all", "outage", "outage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +107,6 @@ PLANS = {
     "all": Plan(options=replace(FAST, placement="all", rebalance_after_s=1.0)),
     "central": Plan(state_nodes=2, options=replace(FAST, placement="central", rebalance_after_s=1.0)),
     "none": Plan(faults=("drain", "slow", "jump"), options=replace(FAST, placement="none")),
+    "store": Plan(options=STORED, faults=WITH_STORE),
+    "store-alone": Plan(options=replace(STORED, copies=0), faults=WITH_STORE),
 }

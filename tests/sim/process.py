@@ -21,6 +21,8 @@ from sessiond.core.effects import (
     NewLife,
     Resolve,
     Send,
+    StoreRead,
+    StoreWrite,
 )
 from sessiond.core.identity import Identity, Refusal
 from sessiond.core.machine import Machine
@@ -28,6 +30,7 @@ from sessiond.net.rivals import Rivals
 from tests.sim import handshakes
 from tests.sim.network import END_OF_STREAM, WELCOME, End, Item, Network
 from tests.sim.promises import Violation
+from tests.sim.store import SimulatedStore
 from tests.sim.words import UNTOLD, words
 
 if TYPE_CHECKING:
@@ -76,6 +79,7 @@ class Process:
         after_turn: Callable[["Process"], None],
         name_of: Callable[[bytes], str],
         on_log: Callable[[str, dict[str, Any]], None],
+        store: SimulatedStore | None = None,
     ) -> None:
         self.name = name
         self.address = name
@@ -98,6 +102,7 @@ class Process:
         self._after_turn = after_turn
         self._name_of = name_of
         self._on_log = on_log
+        self._store = store
         self._is_busy = False
         self._inbox: dict[object, deque[tuple[Turn, tuple[Any, ...]]]] = {}
         self._outgoing: list[End] = []
@@ -111,6 +116,8 @@ class Process:
     def start(self) -> None:
         self.network.hosts[self.address] = self
         self.enter(TIMER, self.machine.start)
+        if self._store is not None:
+            self._store.open(self)
 
     # --- turns ----------------------------------------------------------------------------------------
 
@@ -302,6 +309,9 @@ class Process:
                 self.book.count(event)
                 self._tell(f"{event} {self._told(fields)}")
                 self._on_log(event, fields)
+            case StoreWrite() | StoreRead():
+                assert self._store is not None, "nothing is asked of a store that there is not"
+                self._store.ask(self, effect)
             case Dial(address):
                 if address not in self.dials:
                     self.dials[address] = handshakes.Dial(self, address)

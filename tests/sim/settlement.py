@@ -22,7 +22,11 @@ class Settlement:
         """What is not as it should be, or None. `at_rest`: with no requests, so that nothing waits either."""
         processes = self._simulation.network.hosts
         for process in processes.values():
-            why = self._membership(process) or (self._waiting(process) if at_rest else None)
+            why = (
+                self._membership(process)
+                or self._storing(process)
+                or (self._waiting(process) if at_rest else None)
+            )
             if why is not None:
                 return f"{process.name} {why}"
         for key, session in self._simulation.sessions.items():
@@ -43,6 +47,12 @@ class Settlement:
             return f"is linked with {sorted(membership.linked())}"
         return None
 
+    def _storing(self, process: Process) -> str | None:
+        storing = process.machine.storing
+        if storing is None or not (storing.backlog or storing.is_down):
+            return None
+        return f"has a store that is {storing.state} and lacks {storing.backlog}"
+
     def _session(self, key: bytes, session: Session, processes: list[Process]) -> str | None:
         held = [(p.name, c) for p in processes if (c := p.machine.copies.get(key)) is not None]
         is_kept = session.stood or self._simulation.plan.options.ack == "sync"
@@ -51,6 +61,10 @@ class Settlement:
             return f"{session} has ended, but {held[0][0]} holds it" if held else None
         if not held and self._may_have_expired(session):
             return None
+        if not held and self._simulation.store is not None:
+            kept = self._simulation.store.shelf.records.get(key)
+            is_stored = kept is not None and kept.record.data is not None
+            return None if is_stored else f"{session} is nowhere, not in the store either"
         primaries = [(name, copy) for name, copy in held if copy.role is Role.PRIMARY]
         if len(primaries) != 1:
             return f"{session} has {len(primaries)} primaries"
@@ -111,6 +125,7 @@ class Settlement:
             "sessions to move": machine.rebalancing.backlog,
             "unacked frames": sum(ledger.under_way for ledger in machine.links.ledgers.values()),
             "unprotected": machine.unprotected,
+            "sessions to store": machine.storing.backlog if machine.storing is not None else 0,
         }
         waiting = {what: number for what, number in left.items() if number}
         return f"is not at rest: {waiting}" if waiting else None

@@ -19,6 +19,7 @@ from tests.sim.process import DRIFT_MAX, Clock, Process
 from tests.sim.promises import COUNTER, Session, Violation
 from tests.sim.requests import ANSWER_TIMEOUT_S, Answer, Deed, Request, Status, Visit
 from tests.sim.settlement import Settlement
+from tests.sim.store import SimulatedStore
 from tests.sim.timeline import Story, Timeline, stream
 from tests.sim.watch import Watch
 
@@ -39,6 +40,9 @@ class Simulation:
         self.faults_rng = stream(seed, "faults")
         self._cores = stream(seed, "cores")
         self.network = Network(self.timeline, stream(seed, "network"), self.book)
+        self.store: SimulatedStore | None = None
+        if plan.options.store_kind:
+            self.store = SimulatedStore(self.timeline, stream(seed, "store"), plan.options.store_timeout_s)
         self.names = [f"n{i + 1}" for i in range(plan.nodes)]
         self.app_names = self.names[: plan.nodes - plan.state_nodes]
         """Those that serve users."""
@@ -91,6 +95,7 @@ class Simulation:
             after_turn=self.watch.after_turn,
             name_of=self.name_of,
             on_log=self.watch.logged,
+            store=self.store,
         )
         process.start()
 

@@ -115,7 +115,18 @@ class Watch:
         copy = process.machine.copies.get(key)
         if copy is None or copy.role is not Role.PRIMARY:
             return  # answered by another primary (forwarded), or moved in this very turn
-        if outcome.protected and not copy.backups:
+        storing = process.machine.storing
+        if (
+            storing is not None
+            and storing.waits
+            and not storing.has(copy)
+            and copy.leads.stored < outcome.version
+        ):
+            raise Violation(f"{verb} of {self._simulation.name_of(key)} answered before the store has it")
+        is_stored = self._is_stored(copy, outcome.version)
+        if storing is not None and copy.leads.stored >= outcome.version and not is_stored:
+            raise Violation(f"{verb} of {self._simulation.name_of(key)} counts as stored, and is not")
+        if outcome.protected and not copy.backups and not is_stored:
             raise Violation(
                 f"{verb} of {self._simulation.name_of(key)} counts as protected, without a backup"
             )
@@ -132,6 +143,12 @@ class Watch:
             ):
                 continue  # it applied that, and went on without this primary while its ack was held up
             self._check_holder(copy, outcome.version, holder, in_step=follower.acked >= copy.version)
+
+    def _is_stored(self, copy: Copy, version: int) -> bool:
+        """Whether the store has this version of a session, or a later one of anybody."""
+        store = self._simulation.store
+        kept = store.shelf.records.get(copy.key) if store is not None else None
+        return kept is not None and kept.stamp >= (copy.term, version)
 
     def _check_holder(self, copy: Copy, version: int, holder: "Process", *, in_step: bool) -> None:
         """Whether a backup that counts as having applied a version has.
