@@ -58,7 +58,7 @@ async def calls_fail(store, error: type[StoreError]) -> None:
 
 
 async def test_a_server_that_stands_still_costs_a_bounded_time_and_is_used_again_when_it_runs(place):
-    async with opened(place.store(options="?timeout_s=0.3")) as store:
+    async with opened(place.store(options="?timeout_s=2")) as store:
         await store.write([record(1)])
         place.server.pause()
         try:
