@@ -23,9 +23,9 @@ test: $(READY) ## Run the tests: no root, no packages of the system, loopback on
 	@$(BIN)/python -m pytest
 
 .PHONY: test-stores
-test-stores: $(READY) ## Run the tests of the stores, with PostgreSQL and Redis (which must be installed) too
+test-stores: $(READY) ## Run the tests of stores that need PostgreSQL and Redis, which must be installed
 	@$(BIN)/python -m tests.support.services
-	@$(BIN)/python -m pytest -m 'servers or not servers' tests/stores
+	@$(BIN)/python -m pytest -m servers tests/stores
 
 .PHONY: check
 check: $(READY) ## Check format, lint, types, and which module may import which
