@@ -23,6 +23,8 @@ from typing import NamedTuple
 import uvloop
 from aiohttp import web
 
+from sessiond.adapters.aiohttp import without_session
+
 BEAT_S = 0.005
 
 PATH = "/lag"
@@ -88,6 +90,7 @@ def watched(app: web.Application) -> web.Application:
     async def stop(_: web.Application) -> None:
         watch.stop()
 
+    @without_session
     async def tell(_: web.Request) -> web.Response:
         return web.Response(body=watch.take())
 
