@@ -55,12 +55,6 @@ def test_what_cannot_work_is_refused_by_option(change: dict[str, object], words:
 
 
 @pytest.mark.parametrize("cluster", ["0.0.0.0:7101", "[::]:7101", "10.0.0.1:7101", "node1:7101"])
-def test_a_state_node_without_a_central_placement_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ConfigurationError, match="--role state needs --placement central, not backup"):
-        validated(Settings(role="state"))
-    validated(Settings(role="state", placement="central"))
-
-
 def test_links_off_loopback_need_a_secret_or_an_explicit_waiver(cluster: str) -> None:
     settings = Settings(cluster=cluster, advertise_cluster="node1:7101")
     with pytest.raises(ConfigurationError) as refusal:
@@ -69,6 +63,12 @@ def test_links_off_loopback_need_a_secret_or_an_explicit_waiver(cluster: str) ->
         assert option in str(refusal.value)
     for way_out in ({"secret": SECRET}, {"secret_file": Path("/run/secret")}, {"insecure": True}):
         validated(replace(settings, **way_out))
+
+
+def test_a_state_node_without_a_central_placement_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ConfigurationError, match="--role state needs --placement central, not backup"):
+        validated(Settings(role="state"))
+    validated(Settings(role="state", placement="central"))
 
 
 def test_the_api_off_loopback_needs_a_token_or_an_explicit_waiver() -> None:

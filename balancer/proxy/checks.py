@@ -137,6 +137,10 @@ class HealthChecker:
             why = f"it answers as {view.node}, so its sessions would not be found: correct the node's name"
             self._pool.check_failed(node, number, why, deliberate=True)
             return
+        if view is not None and view.role == "state":
+            why = "it is a state node, which holds copies for others and serves no users"
+            self._pool.check_failed(node, number, why, deliberate=True)
+            return
         sessions = view.primaries if view is not None else None
         load = view.load if view is not None else None
         if status in self._expected:
@@ -145,7 +149,7 @@ class HealthChecker:
         elif view is not None and view.state is MemberState.DRAINING:
             self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
         elif status == UNAVAILABLE:
-            why = _reason(view) if view is not None else "health answered 503"
+            why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
             self._pool.check_failed(node, number, why, deliberate=True)
         else:
             self._pool.check_failed(node, number, f"health answered {status}")
@@ -184,12 +188,6 @@ class HealthChecker:
         if head is None:
             raise ConnectionResetError("connection closed without an answer")
         return head.status, body
-
-
-def _reason(view: HealthView) -> str:
-    if view.role == "state":
-        return "it is a state node, which holds copies for others and serves no users"
-    return f"the node says that it is {view.state}"
 
 
 def _view(body: bytes) -> HealthView | None:

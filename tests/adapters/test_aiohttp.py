@@ -565,6 +565,21 @@ async def test_a_visitor_who_can_still_be_sent_elsewhere_is_told_where(site, nod
     assert node.stored == {}
 
 
+async def test_a_state_node_says_that_it_serves_nobody_or_who_does(node):
+    node.settings = Settings(role="state", placement="central")
+    site = Site(node)
+    site.route(count)
+    async with serving(site.app) as site.port:
+        answer = await site.fetch()
+        assert answer.status == 503
+        assert b"--role state" in answer.body
+        assert (await site.fetch("/missing")).status == 503
+        node.other_node = "node2"
+        answer = await site.fetch(X_Sessiond_Replay="1")
+        assert (answer.status, answer.header("X-Sessiond-Owner")) == (421, "node2")
+    assert node.stored == {}
+
+
 async def test_a_draining_node_serves_the_sessions_it_has_and_closes_their_connections(site, node):
     site.route(count)
     await site.start()

@@ -19,9 +19,9 @@ def answer(status: int, body: bytes = b"", *fields: bytes) -> bytes:
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), b"".join(fields), body)
 
 
-def view(state: str, name: str = "node1", primaries: int = 7) -> bytes:
+def view(state: str, name: str = "node1", primaries: int = 7, **more: str) -> bytes:
     fields = {"node": name, "state": state, "primaries": primaries, "backups": 3, "load": 0.1, "new": True}
-    return json.dumps(fields).encode()
+    return json.dumps({**fields, **more}).encode()
 
 
 def chunked(body: bytes) -> bytes:
@@ -57,6 +57,8 @@ async def checked(
         (answer(200, view("draining")), NodeState.DRAINING, "draining", 7),
         (answer(503, view("joining")), NodeState.DOWN, "joining", None),
         (answer(503, view("alive"), b"Retry-After: 1\r\n"), NodeState.DOWN, "alive", None),
+        (answer(503, view("alive", role="state")), NodeState.DOWN, "serves no users", None),
+        (answer(503, view("draining", role="state")), NodeState.DOWN, "serves no users", None),
         (answer(503), NodeState.DOWN, "503", None),
         (answer(404), NodeState.DOWN, "404", None),
         (answer(500), NodeState.DOWN, "500", None),

@@ -236,10 +236,10 @@ class FakeNode:
         return self.other_node
 
     def accepts_new_sessions(self) -> bool:
-        return self.serving and self.state is MemberState.ALIVE
+        return self.serving and self.state is MemberState.ALIVE and self.settings.role == "app"
 
     def health(self) -> HealthView:
-        return HealthView(self.name, self.state, len(self.stored), 0, Load())
+        return HealthView(self.name, self.state, len(self.stored), 0, Load(), self.settings.role)
 
     def cluster_view(self) -> ClusterView:
         row = MemberView(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -115,6 +116,14 @@ async def test_a_node_that_cannot_serve_is_not_healthy_even_if_it_lives(run, nod
     host = await run(shop())
     node.serving = False
     assert (await fetch(host.address.port, "/_sessiond/health")).status == 503
+
+
+async def test_a_state_node_lives_and_is_no_place_to_send_requests_to(run, node):
+    node.settings = replace(node.settings, role="state", placement="central")
+    host = await run(shop())
+    answer = await fetch(host.address.port, "/_sessiond/health")
+    body = json.loads(answer.body)
+    assert (answer.status, body["state"], body["role"]) == (503, "alive", "state")
 
 
 async def test_requests_in_flight_count_as_load(run, node):
