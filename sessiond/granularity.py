@@ -15,7 +15,8 @@ It never talks to the node; `live.Live` says when, `session.Session` commits.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 from typing import Any
 
 from sessiond.aliases import shared_by
@@ -358,8 +359,8 @@ def _encoded(name: str, value: Any) -> bytes | None:
         return b""
 
 
-def content_of(granularity: str, source: Source, bytes_max: int) -> Content:
-    """The content of a session that is written as the setting `granularity` says."""
+def contents(granularity: str, bytes_max: int) -> Callable[[Source], Content]:
+    """What makes the content of sessions that are written as the setting `granularity` says."""
     if granularity == "attribute":
-        return ByAttribute(source, bytes_max)
-    return Whole(source, bytes_max, always=granularity == "session")
+        return partial(ByAttribute, bytes_max=bytes_max)
+    return partial(Whole, bytes_max=bytes_max, always=granularity == "session")

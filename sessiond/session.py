@@ -17,10 +17,10 @@ from typing import Any
 
 from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
-from sessiond.content import ABSENT, Content, Snapshot, Source
+from sessiond.content import ABSENT, Snapshot
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
-from sessiond.granularity import content_of
+from sessiond.granularity import contents
 from sessiond.live import NAME_BYTES_MAX, NOTHING, Live, checked_name
 
 ROTATE_TRIES = 3
@@ -36,8 +36,8 @@ class Sessions:
         self.backend = backend
         self.keyring = keyring
         self.shared_objects = SharedObjects()
-        self._granularity = granularity
-        self._attribute_bytes_max = attribute_bytes_max
+        self.content = contents(granularity, attribute_bytes_max)
+        """What the application sees of a session, over what of it is committed."""
         self._live: dict[Key, Live] = {}
 
     def new(self) -> "Session":
@@ -58,10 +58,6 @@ class Sessions:
         live.views += (session,)
         live.holders += 1
         return session
-
-    def content(self, source: Source) -> Content:
-        """What the application sees of a session, over what of it is committed."""
-        return content_of(self._granularity, source, self._attribute_bytes_max)
 
     def share(self, live: Live) -> None:
         """Later requests of a session that was just created meet this state."""

@@ -153,3 +153,14 @@ def test_an_api_token_is_one_line_fit_for_a_header(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="must hold one line") as refusal:
             api_token(path)
         assert f"--api-token-file {path}" in str(refusal.value)
+
+
+@pytest.mark.parametrize(("flush", "seconds"), [("request", 0.0), ("500", 0.5), ("1", 0.001)])
+def test_flushes_come_with_each_request_or_every_so_many_milliseconds(flush, seconds):
+    assert validated(Settings(flush=flush)).flush_s == seconds
+
+
+@pytest.mark.parametrize("flush", ["", "0", "-5", "0.5", "500ms", "never", "٥"])
+def test_a_flush_that_is_no_interval_is_refused_with_the_way_out(flush):
+    with pytest.raises(ConfigurationError, match=r"--flush .* must be 'request' or a whole number of milli"):
+        validated(Settings(flush=flush))
