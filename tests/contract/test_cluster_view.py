@@ -41,6 +41,8 @@ def test_a_view_has_the_names_that_others_rely_on() -> None:
         "unprotected": 0,
         "reprotect_seconds": None,
         "role": "app",
+        "store": None,
+        "unstored": None,
     }
     assert body["members"][1]["state"] == "dead"
     assert body["members"][1]["primaries"] is None
