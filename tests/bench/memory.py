@@ -50,6 +50,9 @@ ATTRIBUTES = {name: encode(name, value) for name, value in SESSION.items()}
 BATCH = 500
 """Sessions in one message, and acknowledged at once, as under load."""
 
+FILL_TIMEOUT_S = 3600
+"""A million sessions take minutes, on a busy machine many."""
+
 PEERS = [Life(f"node{number}", number) for number in range(2, 6)]
 
 
@@ -144,7 +147,7 @@ def measure(row: str, sessions: int) -> dict[str, float]:
 def measure_apart(row: str, sessions: int) -> dict[str, float]:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.memory", "--sessions", str(sessions), "--row", row]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=600)
+    done = subprocess.run(command, check=True, capture_output=True, timeout=FILL_TIMEOUT_S)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
 

@@ -328,7 +328,7 @@ def pictures(rows: list[Row]) -> dict[str, str]:
     schemes = {
         name: of_it
         for name, of_it in by_scheme(rows).items()
-        if [row.size for row in of_it] == sizes or name.startswith("Tomcat")
+        if [row.size for row in of_it] == sizes[: len(of_it)]
     }
 
     def lines(value: str, cost: str) -> list[Line]:

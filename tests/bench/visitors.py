@@ -15,7 +15,7 @@ from typing import Self
 
 from tests.bench.errors import BenchError
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
