@@ -90,11 +90,11 @@ histogram_quantile(0.99, sum by (node, le) (rate(balancer_node_first_byte_second
 def metrics_page() -> str:
     """The other whole page."""
     rows = [
-        *(_metric(f"{name}_total", "counter", "", text) for name, text, _ in metrics.COUNTERS),
-        *(_metric(name, "gauge", "", text) for name, text, _ in metrics.GAUGES),
-        *(_metric(f"{name}_total", "counter", "`node`", text) for name, text, _ in metrics.NODE_COUNTERS),
+        *(_metric(f"{name}_total", "counter", "", text) for name, text, *_ in metrics.COUNTERS),
+        *(_metric(name, "gauge", "", text) for name, text, *_ in metrics.GAUGES),
+        *(_metric(f"{name}_total", "counter", "`node`", text) for name, text, *_ in metrics.NODE_COUNTERS),
         _metric("node_answers_total", "counter", "`node`, `class`", metrics.ANSWERS),
-        *(_metric(name, "gauge", "`node`", text) for name, text, _ in metrics.NODE_GAUGES),
+        *(_metric(name, "gauge", "`node`", text) for name, text, *_ in metrics.NODE_GAUGES),
         _metric("node_state", "gauge", "`node`, `state`", metrics.STATE),
         *(_metric(name, "histogram", "`node`", text) for name, text, _ in metrics.HISTOGRAMS),
     ]

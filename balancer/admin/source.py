@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from balancer.admin.metrics import registry_of
+from balancer.admin.metrics import Numbers, numbers, registry_of
 from balancer.admin.view import node_view, nodes_view, totals_view
 from balancer.core.pool import NodeState, Pool
 from balancer.proxy.service import ProxyService
@@ -48,6 +48,10 @@ class LocalSource:
 
     def totals(self) -> dict[str, Any]:
         return totals_view(self._service)
+
+    def numbers(self) -> Numbers:
+        """What the metrics are made of."""
+        return numbers(self._pool, self._service)
 
     def hindrance(self) -> tuple[str, str] | None:
         if self._service.is_stopping:

@@ -5,7 +5,9 @@ are the same for all, so that counts of several nodes or workers can be added bu
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from math import inf
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds, inclusive: a local node answers within the first, a node that has run out of patience in the last."""
@@ -24,9 +26,7 @@ class Histogram:
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.sum_s += seconds
 
-    def cumulative(self) -> Iterator[tuple[float, int]]:
-        """(bound, durations up to it), as exported; the last bound is infinite and its count is that of all."""
-        total = 0
-        for bound, count in zip((*BOUNDS_S, float("inf")), self.counts, strict=True):
-            total += count
-            yield bound, total
+
+def cumulative(counts: Sequence[int]) -> Iterator[tuple[float, int]]:
+    """(bound, durations up to it), as exported; the last bound is infinite and its count is that of all."""
+    return zip((*BOUNDS_S, inf), accumulate(counts), strict=True)

@@ -20,6 +20,7 @@ from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.core.response import ResponseReader
+from balancer.proxy.patience import Patience
 from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
 
@@ -109,7 +110,7 @@ class HealthChecker:
         number = node.health.check_started()
         began = monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with Patience(self._timeout_s):
                 status, body = await self._ask(node)
         except TimeoutError:
             self._pool.check_failed(node, number, f"health not answered within {self._timeout_s} s")

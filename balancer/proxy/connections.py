@@ -21,6 +21,7 @@ from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
 from balancer.proxy.outbox import Outbox
+from balancer.proxy.patience import Patience
 from balancer.proxy.queue import NodeQueue
 from balancer.proxy.upstream import Upstream
 
@@ -91,9 +92,13 @@ class NodeConnections:
         """The connection is there."""
         self._open.add(upstream)
 
+    def forget(self, upstream: Upstream) -> None:
+        """The connection carries no answers any more."""
+        self._open.discard(upstream)
+
     def lost(self, upstream: Upstream) -> None:
         """The connection is gone, by whoever's doing."""
-        self._open.discard(upstream)
+        self.forget(upstream)
         try:
             self._idle.remove(upstream)
         except ValueError:
@@ -110,7 +115,7 @@ class NodeConnections:
         began = monotonic()
         try:
             # The name is looked up each time: a container that came back has another address.
-            async with asyncio.timeout(options.connect_timeout_s):
+            async with Patience(options.connect_timeout_s):
                 _, upstream = await asyncio.get_running_loop().create_connection(
                     lambda: Upstream(self, options.limits), host, port, ssl=options.tls
                 )

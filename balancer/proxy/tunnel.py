@@ -30,7 +30,7 @@ class Tunnel:
         self._on_end = on_end
         self._ends = (TunnelEnd(self, client), TunnelEnd(self, node))
         self._ends[0].join(self._ends[1])
-        self._ended = False
+        self._lost = 0
         self.touch()
 
     def open(self, from_client: bytes, from_node: bytes, *, client_is_full: bool, node_is_full: bool) -> None:
@@ -67,10 +67,14 @@ class Tunnel:
             end.transport.abort()
 
     def lost(self) -> None:
-        if not self._ended:
-            self._ended = True
+        """One of the connections is gone; the other one will be."""
+        self._lost += 1
+        if self._lost == 1:
             self._deadlines.forget(self)
             self._on_end(self)
+        else:
+            for end in self._ends:
+                end.part()
 
 
 class TunnelEnd(asyncio.Protocol):
@@ -85,6 +89,10 @@ class TunnelEnd(asyncio.Protocol):
     def join(self, opposite: "TunnelEnd") -> None:
         self._opposite = opposite
         opposite._opposite = self  # noqa: SLF001 - its own kind
+
+    def part(self) -> None:
+        """Both connections are gone. Let go of each other, so that all is freed now: the cyclic collector comes seldom."""
+        del self._opposite, self._tunnel
 
     def send(self, data: bytes) -> None:
         if data and not self.transport.is_closing():

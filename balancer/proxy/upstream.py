@@ -75,7 +75,8 @@ class Upstream(asyncio.Protocol):
             exchange.upstream_lost(self, reason)
 
     def hand_over(self) -> bytes:
-        """The connection leaves HTTP; the bytes that came after the 101."""
+        """The connection leaves HTTP; the bytes that came after the 101. Its end is no news for us any more."""
+        self._connections.forget(self)
         self._exchange = None
         return self._reader.rest()
 

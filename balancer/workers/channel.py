@@ -4,7 +4,7 @@
                                 after a reload
                      order      what the operator wants of a node; answered by `ordered`
                      check      another worker noticed something about these nodes
-    from the worker  report     its nodes, totals and metrics; nodes whose state changed since the last one
+    from the worker  report     its nodes, totals and numbers; nodes whose state changed since the last one
                      ordered    the order was carried out, or why it was not
 
 The end of the stream is a message too: the other process is gone.
@@ -18,7 +18,7 @@ import msgpack
 import structlog
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""A report of a thousand nodes is about 4 MiB."""
+"""A report of a thousand nodes is about 1 MiB."""
 
 UNSENT_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 """Beyond this the other process does not read, and nothing more is queued for it."""

@@ -7,22 +7,24 @@ tells to the others, which look at once; so they agree within a health check, th
 
 import asyncio
 import itertools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from balancer import reloading
+from balancer.admin.metrics import families
 from balancer.admin.port import AdminPort
 from balancer.admin.source import UnknownNode
 from balancer.proxy.listening import address_of, open_sockets
 from balancer.settings import Settings, listen_address, validated
 from balancer.workers.channel import Message
 from balancer.workers.keeper import Keeper
-from balancer.workers.merging import Departed, merged, merged_rows, merged_totals, packed
+from balancer.workers.merging import Departed, merged_numbers, merged_rows, merged_totals, processes
 from balancer.workers.packing import packed_settings
 from sessiond.contract.address import Address
 
@@ -158,10 +160,11 @@ class Supervisor(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, the workers' added up and those of this process with them."""
-        reports = [report["families"] for report in self._reports()]
-        yield from merged(
-            [self._departed.families, packed(ProcessCollector(registry=None).collect()), *reports]
-        )
+        numbers = merged_numbers((report["numbers"] for report in self._reports()), self._departed)
+        if numbers is not None:
+            yield from families(numbers)
+        workers = (keeper.pid for keeper in self.keepers)
+        yield from processes([os.getpid(), *(pid for pid in workers if pid is not None)])
         yield GaugeMetricFamily("balancer_workers", "Workers that run", value=len(self._latest))
         starts = sum(keeper.starts for keeper in self.keepers)
         yield CounterMetricFamily(
@@ -206,7 +209,7 @@ class Supervisor(Collector):
     def _ended(self, keeper: Keeper) -> None:
         if keeper.report is not None:
             self._latest.remove(keeper)
-            self._departed.add(*(keeper.report[part] for part in ("nodes", "totals", "families")))
+            self._departed.add(*(keeper.report[part] for part in ("nodes", "totals", "numbers")))
         for (_, asked), waiting in self._awaited.items():
             if asked is keeper and not waiting.done():
                 waiting.set_result(None)

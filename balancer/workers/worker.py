@@ -21,7 +21,6 @@ from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
 from balancer.workers.channel import Channel, Message
-from balancer.workers.merging import packed
 from balancer.workers.packing import unpacked_settings
 from sessiond.contract import logs
 from sessiond.contract.process import EXIT_FAILED, run_process
@@ -159,7 +158,7 @@ class Worker:
                 "nodes": source.nodes(),
                 "totals": source.totals(),
                 "hindrance": source.hindrance(),
-                "families": packed(source.registry.collect()),
+                "numbers": source.numbers(),
                 "changed": list(changed),
             }
         )

@@ -1,6 +1,6 @@
 """``python -m tests.bench [--quick] [--only NAME] [--json FILE]``: what `make bench` runs.
 
-Without a name the benches `proxy` and `session`; `cases` stands for all of the proxies' other cases.
+Without a name the benches `proxy`, `workers` and `session`; `cases` stands for all of the proxies' other cases.
 Prints a table for each bench and writes all figures to a JSON file. Exit codes: 0 every request of every
 contender was answered as it should be, 1 not so, 2 this machine lacks something, 130 interrupted.
 """
@@ -14,12 +14,18 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from tests.bench import cases, install, measure, proxies, report, sessions, writes
+from tests.bench import cases, install, measure, proxies, report, sessions, workers, writes
 from tests.bench.errors import BenchError, MachineError
 from tests.bench.processes import REPOSITORY, Cores, unwind_on_sigterm
 
-BENCHES = {"proxy": proxies.BENCH, "session": sessions.BENCH, "writes": writes.BENCH, **cases.BENCHES}
-USUAL = ["proxy", "session"]
+BENCHES = {
+    "proxy": proxies.BENCH,
+    "session": sessions.BENCH,
+    "writes": writes.BENCH,
+    **workers.BENCHES,
+    **cases.BENCHES,
+}
+USUAL = ["proxy", "workers", "session"]
 JSON_FILE = REPOSITORY / ".run" / "bench.json"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.bench import wrk
 from tests.bench.errors import BenchError
 from tests.bench.install import Package
-from tests.bench.processes import Cores, Process
+from tests.bench.processes import Cores, Process, inherit_priority
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -196,6 +196,8 @@ def take_turn(contender: Contender, group: Group, plan: Plan, load_core: int) ->
         directory = Path(name)
         target = stack.enter_context(contender.start(directory))
         pids = [process.pid for process in target.processes]
+        for pid in family(pids):
+            inherit_priority(pid)
         warm_up = group.send(target, plan.warm_up_of(contender), load_core, directory)
         idle_kib = stack.enter_context(group.crowd(target)) if group.crowd is not None else None
         before = cpu_seconds(pids)

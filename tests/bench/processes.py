@@ -174,11 +174,20 @@ def running(name: str, command: Sequence[str], core: int | None, directory: Path
             stderr=output,
             start_new_session=True,
         )
+    inherit_priority(child.pid)
     process = Process(name, child, log)
     try:
         yield process
     finally:
         process.stop()
+
+
+def inherit_priority(pid: int, proc: Path = Path("/proc")) -> None:
+    """Give a child's session our niceness: with autogroups (sched(7)) a session of its own has one of its own, too."""
+    group = proc / str(pid) / "autogroup"
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    if nice and group.exists():
+        group.write_text(str(nice))
 
 
 def finished(command: Sequence[str], timeout_s: float) -> str:

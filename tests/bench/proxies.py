@@ -7,7 +7,7 @@ what was not routed by its cookie or lacks the header, so every single request o
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,8 +30,8 @@ COOKIES = tuple(f"{COOKIE_NAME}={TOKEN}.{node}" for node in ("node1", "node2"))
 SAMPLES_PER_NODE = 10
 REQUESTS_PER_CONNECTION_MIN = 100
 """A proxy that opens more connections to its nodes than this allows does not keep them alive."""
-CONNECTIONS_FREE = 4 * CONNECTIONS
-"""What it may open anyway: each client may need a connection to either node, and anew after the warm-up, whose last
+CONNECTIONS_FREE = 4
+"""What it may open anyway for each of the clients' connections: each client may need a connection to either node, and anew after the warm-up, whose last
 answers are cut off. Of large answers a run has few."""
 
 
@@ -110,17 +110,26 @@ def verify_stickiness(name: str, port: int) -> None:
                 )
 
 
-def verify_reuse(name: str, origin: Origin, connections_before: int, requests: int) -> None:
+def verify_reuse(
+    name: str, origin: Origin, connections_before: int, requests: int, connections: int = CONNECTIONS
+) -> None:
     """The proxy kept its connections to the nodes alive."""
     opened = origin.connections() - connections_before
-    if (opened - CONNECTIONS_FREE) * REQUESTS_PER_CONNECTION_MIN > requests:
+    if (opened - CONNECTIONS_FREE * connections) * REQUESTS_PER_CONNECTION_MIN > requests:
         raise BenchError(
             f"{name} opened {opened} connections for {requests} requests: it does not keep them alive"
         )
 
 
 @contextmanager
-def start_balancer(origin: Origin, core: int, directory: Path) -> Iterator[Target]:
+def start_balancer(
+    origin: Origin,
+    core: int,
+    directory: Path,
+    *,
+    options: Sequence[str] = (),
+    connections: int = CONNECTIONS,
+) -> Iterator[Target]:
     port, admin = free_ports(2)
     command = [
         *(sys.executable, "-m", "balancer", "run"),
@@ -133,6 +142,7 @@ def start_balancer(origin: Origin, core: int, directory: Path) -> Iterator[Targe
             "--node",
             f"node2=127.0.0.1:{origin.node2}",
         ),
+        *options,
     ]
     with running("balancer", command, core, directory) as process:
         process.wait_until(
@@ -141,7 +151,10 @@ def start_balancer(origin: Origin, core: int, directory: Path) -> Iterator[Targe
         verify_stickiness("balancer", port)
         before = origin.connections()
         yield Target(
-            port, (process,), COOKIES, lambda requests: verify_reuse("balancer", origin, before, requests)
+            port,
+            (process,),
+            COOKIES,
+            lambda requests: verify_reuse("balancer", origin, before, requests, connections),
         )
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from tests.bench import processes
 from tests.bench.errors import BenchError, MachineError
-from tests.bench.processes import Cores, Process, finished, free_ports, get, pinned, running
+from tests.bench.processes import (
+    Cores,
+    Process,
+    finished,
+    free_ports,
+    get,
+    inherit_priority,
+    pinned,
+    running,
+)
 
 READY = 'print("ready", flush=True)'
 SLEEP = "import time; time.sleep(60)"
@@ -131,3 +140,14 @@ def test_a_machine_with_one_core_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {3})
     with pytest.raises(MachineError, match="needs 2 cores"):
         Cores.of_this_machine()
+
+
+def test_a_child_has_the_niceness_of_the_bench_in_its_autogroup_too(tmp_path: Path) -> None:
+    group = tmp_path / "7" / "autogroup"
+    group.parent.mkdir()
+    inherit_priority(7, tmp_path)
+    assert not group.exists()
+    group.write_text("/autogroup-6 nice 0\n")
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    inherit_priority(7, tmp_path)
+    assert group.read_text() == (str(nice) if nice else "/autogroup-6 nice 0\n")

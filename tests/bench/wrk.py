@@ -29,6 +29,7 @@ class Requests:
     body_bytes: int = 0
     new_connections: bool = False
     unlike: bool = False
+    connections: int = CONNECTIONS
 
 
 GETS = Requests()
@@ -62,7 +63,15 @@ def run(
     cookie_file = directory / "cookies.txt"
     cookie_file.write_text("".join(f"{cookie}\n" for cookie in cookies))
     command = [
-        *("wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration_s}s"),
+        *(
+            "wrk",
+            "--threads",
+            "1",
+            "--connections",
+            str(requests.connections),
+            "--duration",
+            f"{duration_s}s",
+        ),
         *("--timeout", f"{REQUEST_TIMEOUT_S}s", "--script", str(SCRIPT)),
         *(f"http://127.0.0.1:{port}{requests.path}", "--", str(cookie_file), str(requests.body_bytes)),
         *("close" if requests.new_connections else "keep", "unlike" if requests.unlike else "alike"),

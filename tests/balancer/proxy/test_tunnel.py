@@ -1,9 +1,12 @@
 """Upgrades: what becomes a tunnel, what does not, and how tunnels end."""
 
 import asyncio
+import gc
 
 import pytest
 
+from balancer.proxy.tunnel import Tunnel, TunnelEnd
+from balancer.proxy.upstream import Upstream
 from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, answering, get, until
 
 pytestmark = pytest.mark.over_tls
@@ -46,6 +49,22 @@ async def test_after_an_upgrade_all_bytes_pass_both_ways() -> None:
         if client.writer.can_write_eof():
             client.half_close()
             assert await client.everything() == b""
+
+
+async def test_of_a_tunnel_that_has_ended_nothing_is_left_even_without_the_cyclic_collector() -> None:
+    def left() -> list[object]:
+        return [kept for kept in gc.get_objects() if isinstance(kept, (Upstream, Tunnel, TunnelEnd))]
+
+    gc.collect()
+    before = len(left())
+    gc.disable()
+    try:
+        async with Stage(ScriptedNode("node1", echo)) as stage:
+            client = await open_tunnel(stage)
+            client.close()
+            await until(lambda: not stage.service.active_connections and len(left()) == before)
+    finally:
+        gc.enable()
 
 
 async def test_bytes_that_follow_the_handshake_at_once_are_not_lost() -> None:
