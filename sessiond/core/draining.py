@@ -155,6 +155,10 @@ class Draining:
         """Whether enough nodes stay to hold what this one backs up: beside the primary, if that could hold copies too."""
         machine = self._machine
         candidates = machine.candidates
+        if not candidates.least:
+            return (
+                True  # what is left of a handoff is given back: whoever takes the session wants no copy of it
+            )
         holders = sum(candidates.may_hold(life) for life in machine.membership.staying())
         return holders > candidates.least or (holders == candidates.least and self._has_copies_of_others)
 

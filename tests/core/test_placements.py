@@ -224,6 +224,19 @@ def test_none_a_drain_hands_sessions_over_all_the_same():
     assert all(world.where(key) == {"n2": "P"} for key in KEYS)
 
 
+def test_none_a_node_does_not_leave_before_what_it_handed_over_has_arrived():
+    world = world_of("n1", "n2", options=NONE)
+    world.create("n1")
+    world.hold(m.Grant)
+    world.machine("n1").begin_drain(world.now, for_good=True)
+    world.run(0.5)
+    assert not world.machine("n1").drained
+    world.let_go()
+    world.run(0.5)
+    assert world.machine("n1").drained
+    assert world.where() == {"n2": "P"}
+
+
 # --- central ------------------------------------------------------------------------------------------
 
 
