@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.errors import SessionTooLarge, ValueNotReadable, ValueNotStorable
@@ -46,6 +46,7 @@ def there_and_back(attributes):
     return unpack(pack(attributes, LIMIT))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=5), values, max_size=4))
 def test_what_is_read_equals_what_was_written_in_order_and_writes_the_same_bytes(attributes):
     data = pack(attributes, LIMIT)
@@ -55,6 +56,7 @@ def test_what_is_read_equals_what_was_written_in_order_and_writes_the_same_bytes
     assert pack(read, LIMIT) == data  # the types are the same, too
 
 
+@settings(deadline=None)
 @given(values, values)
 def test_two_attributes_that_are_one_object_are_so_afterwards(value, other):
     box = [value]
