@@ -228,9 +228,10 @@ def _place(raw: Any, lives: tuple[Life, ...]) -> Location:
 
 
 def _at(index: Any, table: Sequence[T]) -> T:
-    if _uint(index) >= len(table):
+    at = _uint(index)
+    if at >= len(table):
         raise _fail(f"an index below {len(table)}", index)
-    return table[index]
+    return table[at]
 
 
 def _pack_entries(entries: tuple[tuple[Key, Location], ...], sender: Life | None) -> tuple[Any, ...]:
