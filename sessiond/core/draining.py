@@ -81,11 +81,12 @@ class Draining:
         may_rest = self._may_rest
         if not (machine.copies.counts[Role.PRIMARY] and (may_rest or machine.membership.staying())):
             return  # a last node may wait like this for long, with very many sessions
-        if self._walk is None or self._walk.is_over:
-            self._walk = machine.copies.walk()
+        walk = self._walk
+        if walk is None or walk.is_over:
+            self._walk = walk = machine.copies.walk()
         begun, looked_at, takers = 0, 0, self._takers()
-        while begun < HANDED_OVER_PER_TICK and looked_at < LOOKED_AT_PER_TICK and not self._walk.is_over:
-            for key in self._walk.take(HANDED_OVER_PER_TICK - begun):
+        while begun < HANDED_OVER_PER_TICK and looked_at < LOOKED_AT_PER_TICK and not walk.is_over:
+            for key in walk.take(HANDED_OVER_PER_TICK - begun):
                 looked_at += 1
                 copy = machine.copies.get(key)
                 if copy is not None and copy.role is Role.PRIMARY and not copy.tombstone:

@@ -85,7 +85,7 @@ WRITE_BUGS = (
         name="the unprotected is called protected",
         rule="2.3",
         method=Replication.progress,
-        right="protected=bool(followers)",
+        right="protected=self._is_protected(copy, version)",
         wrong="protected=True",
         plan="partitions",
         found_by="without a backup|was acked before|said to be gone",
@@ -93,7 +93,7 @@ WRITE_BUGS = (
     Mutant(
         name="what could not be sent counts as sent",
         rule="2.3; DeltaManager",
-        method=Replication._send_patch,
+        method=Replication.send_patch,
         right="to.append(life)  # without a link it gets the whole session when the link is back",
         wrong="""to.append(life)
             else:
@@ -187,11 +187,11 @@ WRITE_BUGS = (
         name="the end is said before the backups hold it",
         rule="5 (ablated)",
         method=Replication.begin_tombstone,
-        right="self._send_all(copy)",
+        right="self.send_all(copy, base)",
         wrong="""if pending.operation is not None:
         self._machine.emit(Resolve(pending.operation, None))
         pending.operation = None
-    self._send_all(copy)""",
+    self.send_all(copy, base)""",
         plan="amid-ends",
         found_by="served though|has ended, but|said to be gone",
     ),
