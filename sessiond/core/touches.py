@@ -40,24 +40,23 @@ class Touches:
             return
         if self._telling is None:
             self._begin()
-        self._tell()
-        self._next_at = now + (
-            STEP_S if self._telling is not None else self._machine.options.touch_interval_s
-        )
+        is_more = self._tell()
+        self._next_at = now + (STEP_S if is_more else self._machine.options.touch_interval_s)
 
     def flush(self) -> None:
         """Tell of everything now: nobody here will do it later."""
         while self._telling is not None:
             self._tell()
         self._begin()
-        while self._telling is not None:
-            self._tell()
+        is_more = True
+        while is_more:
+            is_more = self._tell()
 
     def _begin(self) -> None:
         self._telling, self._touched = Walk(self._touched), Table()
 
-    def _tell(self) -> None:
-        """Tell the backups of the next batch."""
+    def _tell(self) -> bool:
+        """Tell the backups of the next batch; False if it was the last one."""
         machine = self._machine
         assert self._telling is not None, "begun before"
         batches: dict[Life, list[tuple[Key, float]]] = {}
@@ -72,3 +71,4 @@ class Touches:
             self._telling = None
         for life, batch in batches.items():
             machine.send((life,), m.Touch(tuple(batch)))
+        return self._telling is not None

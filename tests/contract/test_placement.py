@@ -13,7 +13,12 @@ PRIMARY = NODES[0]
 KEYS = [i.to_bytes(2) * 8 for i in range(2000)]
 
 candidates = st.lists(
-    st.builds(Candidate, st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.sampled_from(["", "a", "b"])),
+    st.builds(
+        Candidate,
+        st.from_regex(r"[a-z]{1,8}", fullmatch=True),
+        st.sampled_from(["", "a", "b"]),
+        st.just("app"),
+    ),
     max_size=8,
     unique_by=lambda candidate: candidate.name,
 )

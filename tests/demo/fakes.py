@@ -75,7 +75,9 @@ class FakeNode:
         create: bool = False,
         if_version: int | None = None,
         after: int = 0,
+        flush: bool = False,
     ) -> Committed:
+        del flush  # nothing is kept back here
         if self.before_commit:
             await self.before_commit(key)
         await asyncio.sleep(0)  # as a real one does, let others run before the answer

@@ -9,6 +9,7 @@ from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.types import Life
 from sessiond.errors import ConfigurationError
 from sessiond.net import greetings, handshake
+from sessiond.net.greetings import PROTOCOL_VERSION
 from sessiond.net.handshake import Handshake, HandshakeRefused, Role, Stage
 
 OLD, NEW, OTHER = b"the old secret", b"the new secret", b"another cluster's secret"
@@ -123,13 +124,13 @@ def test_another_protocol_version_is_told_to_both_sides_before_anything_else():
     initiator, acceptor = sides([OLD], [NEW], acceptor=identity("node2", cluster_name="bank"))
 
     def newer(index, message):
-        hello = {"kind": "hello", "protocol": 2, "new field": [{}]}
+        hello = {"kind": "hello", "protocol": PROTOCOL_VERSION + 1, "new field": [{}]}
         return msgpack.packb(hello) if index == 0 else message
 
     talk = Conversation(initiator, acceptor, change=newer)
     assert talk.codes == [RefusalCode.PROTOCOL, RefusalCode.PROTOCOL]
-    assert "version 2" in talk.refusals[0].refusal.detail
-    assert "version 1" in talk.refusals[0].refusal.detail
+    assert f"version {PROTOCOL_VERSION}" in talk.refusals[0].refusal.detail
+    assert f"version {PROTOCOL_VERSION + 1}" in talk.refusals[0].refusal.detail
 
 
 @pytest.mark.parametrize("decider", [0, 1])

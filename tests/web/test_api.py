@@ -68,7 +68,7 @@ async def test_the_cluster_is_what_the_node_sees(port, node):
     assert set(body) == {"cluster", "node", "quorum", "members"}
     assert set(body["members"][0]) == {
         *("name", "incarnation", "state", "http", "cluster", "api", "zone"),
-        *("primaries", "backups", "unprotected", "reprotect_seconds"),
+        *("primaries", "backups", "unprotected", "reprotect_seconds", "role", "store", "unstored"),
     }
     assert body["members"][0]["unprotected"] is None
 
