@@ -76,8 +76,9 @@ async def test_status_shows_every_node_and_whether_the_sessions_are_protected(st
     assert (done.code, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[0] == ["cluster", "default,", "as", "node1", "sees", "it", "(quorum", "any)"]
-    assert lines[2] == ["node", "state", "http", "primaries", "backups", "unprotected", "zone", "incarnation"]
-    assert lines[3][:7] == ["node1", "alive", f"{HOST}:{cluster.nodes['node1'].http}", "1", "1", "0", "-"]
+    columns = ["node", "state", "http", "primaries", "backups", "unprotected", "zone", "role", "incarnation"]
+    assert lines[2] == columns
+    assert lines[3][:8] == ["node1", "alive", f"{HOST}:{cluster.nodes['node1'].http}", "1", "1", "0", "-", "app"]
     assert lines[-1] == ["fully", "protected:", "every", "session", "has", "its", "backups"]
     body = json.loads((await sessiond("status", api(cluster), "--json")).out)
     assert [member["name"] for member in body["members"]] == ["node1", "node2"]
