@@ -105,9 +105,9 @@ class Node:
             role=settings.role,
         )
         store = store_for(settings.store, cluster_name=settings.cluster_name) if settings.store else None
-        shared = {field.name for field in fields(Options)} & {field.name for field in fields(Settings)}
+        named_alike = [field.name for field in fields(Options) if field.name != "store_kind"]
         options = Options(
-            **{name: getattr(settings, name) for name in shared},
+            **{name: getattr(settings, name) for name in named_alike},
             store_kind="" if store is None else "shared" if store.shared else "own",
         )
         # Random only spreads load and names writes; what must not be guessed comes from `secrets`.
