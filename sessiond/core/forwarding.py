@@ -146,6 +146,7 @@ class Forwarding:
 
     def _apply(self, copy: Copy, life: Life, forward: m.Forward) -> None:
         machine = self._machine
+        machine.touches.note(copy)  # the request that ends there has had the session until now
         pending = Pending(None, 0, forwarded=(life, forward.write_id))
         if forward.write_id in copy.write_ids:
             machine.replication.answer_when_applied(copy, pending)

@@ -43,6 +43,17 @@ def test_a_late_commit_is_forwarded_and_answered_when_its_backups_have_applied_i
     assert world.read(new) == b"2"
 
 
+def test_the_end_of_a_long_request_is_a_use_of_the_session_where_it_went():
+    # Found by the simulator: it was answered, and the session expired from its use before.
+    world, new = moved(Options(handoff_wait_s=0.1, idle_timeout_s=10.0))
+    world.run(8.0)
+    assert world.outcome("node1", late(world)) == Committed(1, protected=True)
+    world.run(8.0)
+    assert world.where()[new] == "P"
+    world.run(3.0)
+    assert world.where() == {}
+
+
 def test_a_late_commit_on_a_version_that_has_passed_is_a_conflict():
     world, new = moved()
     world.commit(new, n=b"2")
