@@ -78,7 +78,16 @@ async def test_status_shows_every_node_and_whether_the_sessions_are_protected(st
     assert lines[0] == ["cluster", "default,", "as", "node1", "sees", "it", "(quorum", "any)"]
     columns = ["node", "state", "http", "primaries", "backups", "unprotected", "zone", "role", "incarnation"]
     assert lines[2] == columns
-    assert lines[3][:8] == ["node1", "alive", f"{HOST}:{cluster.nodes['node1'].http}", "1", "1", "0", "-", "app"]
+    assert lines[3][:8] == [
+        "node1",
+        "alive",
+        f"{HOST}:{cluster.nodes['node1'].http}",
+        "1",
+        "1",
+        "0",
+        "-",
+        "app",
+    ]
     assert lines[-1] == ["fully", "protected:", "every", "session", "has", "its", "backups"]
     body = json.loads((await sessiond("status", api(cluster), "--json")).out)
     assert [member["name"] for member in body["members"]] == ["node1", "node2"]
