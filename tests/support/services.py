@@ -202,11 +202,11 @@ class PostgreSQL(Server):
     def database_url(self, name: str) -> str:
         return f"postgresql://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{self.port}/{name}"
 
-    def new_database(self, *options: str) -> str:
+    def new_database(self) -> str:
         """The URL of a new, empty database."""
         self._databases += 1
         name = f"test{self._databases}"
-        self.run(f"CREATE DATABASE {name} {' '.join(options)}")
+        self.run(f"CREATE DATABASE {name}")
         return self.database_url(name)
 
     def run(self, *statements: str, url: str = "") -> list[Any]:
