@@ -28,6 +28,8 @@ ANSWERS = (
 UNSEEN = {
     "Resigned": "needs a demoted owner and a backup that waits for it: see the scenario",
     "stat.records_unreadable": "the simulated store keeps its records whole: tests/core/test_store_lookup",
+    "stat.stores_refused": "needs a primary that was replaced to write before it hears of it: tests/core/test_storing",
+    "stat.rested": "seeds have memory for all, and members that stay: tests/core/test_passivation",
     "Ping": "a second process takes a living node's name: tests/core/test_names",
     "Pong": "the same",
     "stat.entries_forgotten": "needs owner and backup lost together and a minute of calm: tests/core/test_forgetting",
