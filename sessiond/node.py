@@ -27,7 +27,7 @@ from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
-from sessiond.core.codec import CodecError, decode, encode
+from sessiond.core.codec import CodecError
 from sessiond.core.copies import Role
 from sessiond.core.effects import (
     Admission,
@@ -59,6 +59,7 @@ from sessiond.ports import Sample
 from sessiond.settings import Settings, cluster_secrets, validated
 from sessiond.store_driver import StoreDriver
 from sessiond.stores import store_for
+from sessiond.wire import Wire
 
 BOOT_ID_BYTES = 16
 
@@ -117,6 +118,7 @@ class Node:
             queue_bytes_max=settings.link_queue_bytes_max, connect_timeout_s=settings.connect_timeout_s
         )
         self._hub = Hub(lambda: self._machine.identity, found, limits, self)
+        self._wire = Wire(self._hub)
         self._store: StoreDriver | None = None
         if store is not None:
             self._store = StoreDriver(store, self, timeout_s=settings.store_timeout_s, wall_clock=time.time)
@@ -276,7 +278,7 @@ class Node:
         now = clock()
         if not changes and if_version is None and machine.is_settled(key, now):
             copy = machine.copies[key]
-            return Committed(copy.version, protected=bool(copy.backups))
+            return Committed(copy.version, protected=machine.operations.is_protected(copy))
         operation, future = self._operation()
         if create:
             machine.create(operation, key, changes, now, after, flush=flush)
@@ -372,14 +374,15 @@ class Node:
         return await future
 
     def link_opened(self, link: Link) -> None:
+        self._wire.opened(link)
         self._machine.link_opened(link.peer, link.dialed, clock())
         self._act()
 
     def frames_received(self, link: Link, frames: list[bytes]) -> None:
         machine, life, now = self._machine, link.peer.life, clock()
         try:
-            for frame in frames:
-                machine.receive(life, decode(frame, life), now)
+            for message in self._wire.received(link, frames):
+                machine.receive(life, message, now)
         except CodecError as error:
             self._log.error("link.bad_message", peer=str(life), detail=str(error))
             link.close(f"it sent what is no message: {error}")
@@ -387,6 +390,7 @@ class Node:
 
     def link_closed(self, link: Link, reason: str) -> None:
         del reason  # the hub has logged it
+        self._wire.closed(link)
         self._machine.link_closed(link.peer.life, clock())
         self._act()
 
@@ -429,7 +433,7 @@ class Node:
         """Carry out what the core wants done, in its order, and arm the timer."""
         for effect in self._machine.take_effects():
             if type(effect) is Send:  # nearly every effect is one
-                self._send(effect)
+                self._wire.send(self._machine.life, *effect)
             else:
                 self._carry_out(effect)
         storing = self._machine.storing
@@ -440,13 +444,6 @@ class Node:
         deadline = self._machine.next_deadline()
         if self._is_running and (self._timer is None or deadline < self._timer_at):
             self._arm(deadline)
-
-    def _send(self, effect: Send) -> None:
-        frame = encode(effect.message, self._machine.life)
-        for life in effect.to:
-            link = self._hub.link_to(life)
-            if link is not None:
-                link.send(frame)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

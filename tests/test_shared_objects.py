@@ -9,27 +9,12 @@ from structlog.testing import capture_logs
 from sessiond.contract.session_id import Key, Keyring
 from sessiond.core.options import Options
 from sessiond.session import Session, Sessions
-from sessiond.values import register
 from tests.core.backend import WorldNode
 from tests.core.world import World
+from tests.support.school import School, Student
 
 KEYRING = Keyring([b"0123456789abcdef"], "test")
 LIMIT = 10_000
-
-
-class School:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class Student:
-    def __init__(self, name: str, school: School) -> None:
-        self.name = name
-        self.school = school
-
-
-register(School, "tests.shared.school", lambda school: school.name, School)
-register(Student, "tests.shared.student", lambda s: [s.name, s.school], lambda plain: Student(*plain))
 
 
 class Place:

@@ -11,6 +11,7 @@ from sessiond.core.messages import CopyData
 from sessiond.core.stored import Stored, Trouble, Unreadable
 from sessiond.core.types import Attribute, Life, Stamp, Term
 from sessiond.errors import ConfigurationError, Unavailable
+from sessiond.node import clock
 from sessiond.store_driver import outcome_of, record_of
 from tests.e2e.waiting import wait_until
 from tests.support.fake_store import FakeStore, Faults, Place
@@ -99,6 +100,13 @@ async def test_a_node_restarts_with_its_sessions(monkeypatch):
         await node.invalidate(KEY)
     async with running(monkeypatch, FakeStore(place, shared=False)) as node:
         assert await node.open(KEY) is None
+
+
+async def test_a_read_of_what_the_store_alone_has_is_a_read_of_something_protected(monkeypatch):
+    async with running(monkeypatch, FakeStore(), placement="none") as node:
+        assert (await node.commit(KEY, {"n": b"1"}, create=True)).protected
+        assert node._machine.is_settled(KEY, clock()), "else the read takes the long way"
+        assert (await node.commit(KEY, {})).protected
 
 
 async def test_what_was_not_waited_for_is_in_the_store_after_an_orderly_stop(monkeypatch):

@@ -8,27 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond.errors import SessionTooLarge, ValueNotReadable, ValueNotStorable
-from sessiond.values import register
 from sessiond.whole import pack, unpack
+from tests.support.school import School, Student
 
 LIMIT = 1_000_000
 
-
-class School:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class Student:
-    def __init__(self, name: str, school: School) -> None:
-        self.name = name
-        self.school = school
-
-
-register(School, "tests.school", lambda school: school.name, School)
-register(
-    Student, "tests.student", lambda student: [student.name, student.school], lambda plain: Student(*plain)
-)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats(allow_nan=False),

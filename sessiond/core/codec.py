@@ -6,11 +6,12 @@ closed. Attribute values are opaque bytes here; nothing in this module decodes a
 
 Entries of the directory, most of which have few owners and backups, go as ``[lives, places, keys, indices]``: every
 life once, every location once, all keys in one run, and for each key the index of its location. The life of the
-sender, which the receiver of a link knows, is nil: a lone entry has 47 bytes, each further one like it 17.
+sender, which the receiver of a link knows, is nil; lives that the sender has numbered (`m.Lives`) are their numbers.
+One entry alone, of a session that the sender owns, has a form of its own: 24 bytes with one backup.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import msgpack
@@ -29,6 +30,9 @@ ITEMS_MAX = 10_000
 
 NAME_BYTES_MAX = 255
 """Longest attribute name."""
+
+NUMBERED_MAX = 4096
+"""Lives that one node may number; of more it has to spell the name."""
 
 INTERNED_MAX = 16_384
 """Lives, terms and locations kept to be shared; a table is emptied when it is full."""
@@ -235,7 +239,9 @@ def _at(index: Any, table: Sequence[T]) -> T:
     return table[at]
 
 
-def _pack_entries(entries: tuple[tuple[Key, Location], ...], sender: Life | None) -> tuple[Any, ...]:
+def _pack_entries(
+    entries: tuple[tuple[Key, Location], ...], sender: Life | None, numbers: Mapping[Life, int]
+) -> tuple[Any, ...]:
     lives: dict[Life, int] = {}
     places: dict[Location, int] = {}
     keys, indices, packed = [], [], []
@@ -248,15 +254,43 @@ def _pack_entries(entries: tuple[tuple[Key, Location], ...], sender: Life | None
             packed.append((epoch, listed[0], seq, listed[1:], gone))
         keys.append(key)
         indices.append(index)
-    return ([None if life == sender else life for life in lives], packed, b"".join(keys), indices)
+    named = [None if life == sender else numbers.get(life, life) for life in lives]
+    return (named, packed, b"".join(keys), indices)
 
 
-def _with_sender(entries: Any, sender: Life) -> Any:
-    """Entries as they came, the sender's life put where it stands for itself."""
+def _pack_one(
+    entries: tuple[tuple[Key, Location], ...], sender: Life | None, numbers: Mapping[Life, int]
+) -> tuple[Any, ...] | None:
+    """Where one session of the sender lives: half the bytes of `_pack_entries`, and most messages of locations."""
+    if len(entries) != 1:
+        return None
+    ((key, ((epoch, owner), seq, backups, gone)),) = entries
+    if gone or owner != sender:
+        return None
+    return (ONE_LOCATION, key, epoch, seq, [numbers.get(life, life) for life in backups])
+
+
+def _one_location(raw: tuple[Any, ...], sender: Life | None, numbered: Sequence[Life]) -> m.Locations:
+    _, key, epoch, seq, backups = _array(raw, 5)
+    if sender is None:
+        raise CodecError("a session of the sender, which is not known")
+    named = tuple([_named(life, sender, numbered) for life in _array_of(backups)])
+    return m.Locations(((_key(key), _location(((epoch, tuple(sender)), seq, named, False))),))
+
+
+def _named(life: Any, sender: Life, numbered: Sequence[Life]) -> Any:
+    """A life as the sender names it, spelled out: nil is itself, and a number one that it has given."""
+    if life is None:
+        return tuple(sender)
+    return tuple(_at(life, numbered)) if type(life) is int else life
+
+
+def _with_names(entries: Any, sender: Life, numbered: Sequence[Life]) -> Any:
+    """Entries as they came, all lives spelled out."""
     if type(entries) is not tuple or not entries or type(entries[0]) is not tuple:
         return entries  # the check of the field says what is wrong
     lives, *rest = entries
-    return (tuple([tuple(sender) if life is None else life for life in lives]), *rest)
+    return (tuple([_named(life, sender, numbered) for life in lives]), *rest)
 
 
 def _changes(raw: Any) -> dict[str, bytes | None]:
@@ -325,6 +359,7 @@ _VOTE = (_life, _node_name, _seconds, _bool)
 
 # The numbers are the protocol: never reuse one.
 _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
+    19: (m.Lives, (_lives_of,)),
     2: (m.Ping, (_uint, _status, _rumours)),
     3: (m.Pong, (_uint, _status, _rumours)),
     4: (m.Vote, _VOTE),
@@ -369,40 +404,51 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
 }
 _NUMBERS: dict[type, int] = {kind: number for number, (kind, _) in _SHAPES.items()}
 _WITH_COPY = frozenset({m.Put, m.Grant, m.Offer})
+ONE_LOCATION = 47
 _ENTRIES_AT = {m.Snapshot: 0, m.Locations: 0, m.Dir: 1}
 PATCH = _NUMBERS[m.Patch]
 PATCH_FIELDS = len(m.Patch._fields)
-assert set(_NUMBERS) == set(get_args(m.Message)), "every kind of message needs a number"
+assert set(_NUMBERS) == {m.Lives, *get_args(m.Message)}, "every kind of message needs a number"
+assert ONE_LOCATION not in _SHAPES
 
 
 # One packer for all frames: making one costs as much as packing a small message.
 _pack: Callable[[Any], bytes] = msgpack.Packer().pack
 
 
-def encode(message: m.Message, sender: Life | None = None) -> bytes:
+def encode(
+    message: m.Message | m.Lives, sender: Life | None = None, numbers: Mapping[Life, int] | None = None
+) -> bytes:
     """The frame of a message. Raises CodecError if it is longer than a frame may be.
 
-    `sender`: the life that will send it, if the receiver hands the same to `decode`.
+    `sender`: the life that will send it, if the receiver hands the same to `decode`. `numbers`: of the lives that it
+    has named to the receiver by `m.Lives`, in that order.
     """
     kind = type(message)
     fields: tuple[Any, ...] = message
     if kind in _WITH_COPY:
         fields = (*fields[:-1], _pack_copy_data(fields[-1]))
     elif (at := _ENTRIES_AT.get(kind)) is not None:
-        fields = (*fields[:at], _pack_entries(fields[at], sender), *fields[at + 1 :])
+        numbers = numbers or {}
+        if kind is m.Locations and (one := _pack_one(fields[at], sender, numbers)) is not None:
+            return _pack(one)
+        fields = (*fields[:at], _pack_entries(fields[at], sender, numbers), *fields[at + 1 :])
     frame = _pack((_NUMBERS[kind], *fields))
     if len(frame) > FRAME_BYTES_MAX:
         raise CodecError(f"a {kind.__name__} of {len(frame)} bytes is over the limit of {FRAME_BYTES_MAX}")
     return frame
 
 
-def decode(frame: bytes, sender: Life | None = None) -> m.Message:
-    """The message of a frame that came from `sender`. Raises CodecError, and nothing else."""
+def decode(frame: bytes, sender: Life | None = None, numbered: Sequence[Life] = ()) -> m.Message | m.Lives:
+    """The message of a frame that came from `sender`. Raises CodecError, and nothing else.
+
+    `numbered`: the lives that it has named by `m.Lives` on this link, in that order.
+    """
     raw = _unpacked(frame)
     if type(raw) is not tuple or not raw:
         raise _fail("a message", raw)
     try:
-        return _usual_patch(raw) or _checked(raw, sender)
+        return _usual_patch(raw) or _checked(raw, sender, numbered)
     except TypeError as error:  # an unhashable value where a tuple stands for a key of the intern tables
         raise CodecError(f"a message does not have its shape: {error}") from error
 
@@ -456,8 +502,10 @@ def _usual_patch(raw: tuple[Any, ...]) -> m.Patch | None:
     return m.Patch(key, known, seq, None, base_version, version, _changes(changes), None)
 
 
-def _checked(raw: tuple[Any, ...], sender: Life | None) -> m.Message:
+def _checked(raw: tuple[Any, ...], sender: Life | None, numbered: Sequence[Life]) -> m.Message | m.Lives:
     """The message, every field of which has been checked by itself."""
+    if raw[0] == ONE_LOCATION:
+        return _one_location(raw, sender, numbered)
     try:
         kind, checks = _SHAPES[raw[0]]
     except (KeyError, TypeError):
@@ -466,8 +514,8 @@ def _checked(raw: tuple[Any, ...], sender: Life | None) -> m.Message:
         raise CodecError(f"{kind.__name__} has {len(checks)} fields, not {len(raw) - 1}")
     at = _ENTRIES_AT.get(kind)
     if at is not None and sender is not None:
-        raw = (*raw[: at + 1], _with_sender(raw[at + 1], sender), *raw[at + 2 :])
-    message: m.Message = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
+        raw = (*raw[: at + 1], _with_names(raw[at + 1], sender, numbered), *raw[at + 2 :])
+    message: m.Message | m.Lives = kind(*[check(value) for check, value in zip(checks, raw[1:], strict=True)])
     return message
 
 

@@ -118,6 +118,18 @@ class Acquaintance(NamedTuple):
     cluster: str
 
 
+# --- names ------------------------------------------------------------------------------------------
+
+
+class Lives(NamedTuple):
+    """From now on, on this link, the sender may say the next free numbers for these lives: 0, 1, ….
+
+    The two ends of a link keep this to themselves (`sessiond.wire`): no core hears of it.
+    """
+
+    lives: tuple[Life, ...]
+
+
 # --- directory --------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,11 @@ class Operations:
             and all(follower.acked >= copy.version for follower in copy.leads.followers.values())
         )
 
+    def is_protected(self, copy: Copy) -> bool:
+        """Whether a primary's session, of which nothing is under way, outlives this node."""
+        storing = self._machine.storing
+        return bool(copy.backups) or (storing is not None and storing.has(copy))
+
     def _is_held_elsewhere(self, copy: Copy) -> bool:
         """Whether a primary's session is wherever else it is to be: at backups, and in the store if answers wait for it."""
         storing = self._machine.storing
@@ -210,8 +215,7 @@ class Operations:
                 machine.replication.write(copy, changes, Pending(None, 0))
             elif changes:
                 machine.flushing.write(copy, changes)
-            is_protected = bool(copy.backups) or (machine.storing is not None and machine.storing.has(copy))
-            machine.emit(Resolve(operation, Committed(copy.version, is_protected)))
+            machine.emit(Resolve(operation, Committed(copy.version, self.is_protected(copy))))
         machine.due(machine.now + machine.options.ack_timeout_s)
 
     def invalidate(self, operation: int, key: Key) -> None:

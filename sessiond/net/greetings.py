@@ -20,7 +20,7 @@ from sessiond.core.identity import Identity, Refusal, RefusalCode
 from sessiond.core.types import Life
 from sessiond.errors import ConfigurationError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised with every change that makes nodes misunderstand each other, of the handshake or of what follows it."""
 
 MESSAGE_BYTES_MAX = 2048

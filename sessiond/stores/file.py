@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from sessiond.errors import ConfigurationError, DamagedRecord, StoreUnavailable
+from sessiond.errors import ConfigurationError, StoreUnavailable
 from sessiond.stores.environment import Environment, Kind, Tables
 from sessiond.stores.interface import Record, latest
+from sessiond.stores.reading import Reading
 from sessiond.stores.sealing import HEAD_BYTES_MAX, Head, fence, seal, unseal
 from sessiond.stores.url import StoreUrl
 
@@ -32,12 +33,13 @@ _EXPIRY = struct.Struct(">d")
 T = TypeVar("T")
 
 
-class FileStore:
+class FileStore(Reading):
     """Implements `sessiond.stores.interface.Store`."""
 
     shared = False
 
     def __init__(self, url: StoreUrl, *, cluster_name: str) -> None:
+        super().__init__()
         if url.parts.netloc or not unquote(url.parts.path).strip("/"):
             raise ConfigurationError(
                 f"the store's URL {url} names no directory: write file:///dir, with three slashes"
@@ -48,7 +50,6 @@ class FileStore:
         url.no_more_options()
         self._cluster_name = cluster_name
         self._environment: Environment | None = None
-        self.damaged = 0
 
     async def open(self) -> None:
         if self._environment is not None:
@@ -69,14 +70,7 @@ class FileStore:
 
     async def read(self, key: bytes) -> Record | None:
         value = await self._do(Kind.READ, partial(_read, key=key))
-        if value is None:
-            return None
-        try:
-            record = unseal(key, value)
-        except DamagedRecord:
-            self.damaged += 1
-            raise
-        return record if record.expires_at > time.time() else None
+        return None if value is None else self._live(unseal, key, value)
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         if keys:
@@ -88,15 +82,8 @@ class FileStore:
     async def scan(self) -> AsyncIterator[Record]:
         last = b""
         while page := await self._do(Kind.READ, partial(_page, after=last)):
-            now = time.time()
-            for key, value in page:
-                try:
-                    record = unseal(key, value)
-                except DamagedRecord:
-                    self.damaged += 1
-                    continue
-                if record.expires_at > now:
-                    yield record
+            for record in self._all_live(unseal, page):
+                yield record
             last = page[-1][0]
 
     async def close(self) -> None:

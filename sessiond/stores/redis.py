@@ -10,7 +10,6 @@ scripts of a batch travel together.
 import contextlib
 import math
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -29,9 +28,10 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from sessiond.errors import ConfigurationError, DamagedRecord, StoreError, StoreUnavailable, StoreUnusable
+from sessiond.errors import ConfigurationError, StoreError, StoreUnavailable, StoreUnusable
 from sessiond.stores.gate import Gate
 from sessiond.stores.interface import Record, latest
+from sessiond.stores.reading import Reading
 from sessiond.stores.sealing import fence, seal, unseal
 from sessiond.stores.url import StoreUrl
 
@@ -66,12 +66,13 @@ _SCRIPT_REFUSALS = ("can't run this command", "ACL failure in script")
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class RedisStore:
+class RedisStore(Reading):
     """Implements `sessiond.stores.interface.Store`."""
 
     shared = True
 
     def __init__(self, url: StoreUrl, *, cluster_name: str) -> None:
+        super().__init__()
         if not url.parts.hostname:
             raise ConfigurationError(f"the store's URL {url} names no host: write redis://host:6379/0")
         self._name = str(url)
@@ -93,7 +94,6 @@ class RedisStore:
         )
         self._gate = Gate(self._name, timeout_s)
         self._script = ""
-        self.damaged = 0
 
     async def open(self) -> None:
         if self._gate.is_open:
@@ -121,14 +121,7 @@ class RedisStore:
     async def read(self, key: bytes) -> Record | None:
         async with self._call():
             value = cast("bytes | None", await self._client.get(self._prefix + key))
-        if value is None:
-            return None
-        try:
-            record = unseal(key, value)
-        except DamagedRecord:
-            self.damaged += 1
-            raise
-        return record if record.expires_at > time.time() else None
+        return None if value is None else self._live(unseal, key, value)
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         if not keys:
@@ -180,19 +173,9 @@ class RedisStore:
             for name in names:
                 pipeline.get(name)
             values = await pipeline.execute()
-        records = []
-        now = time.time()
-        for name, value in zip(names, values, strict=True):
-            if value is None:
-                continue
-            try:
-                record = unseal(name[len(self._prefix) :], value)
-            except DamagedRecord:
-                self.damaged += 1
-                continue
-            if record.expires_at > now:
-                records.append(record)
-        return records
+        found = zip(names, values, strict=True)
+        keys_and_values = [(name[len(self._prefix) :], value) for name, value in found if value is not None]
+        return list(self._all_live(unseal, keys_and_values))
 
     async def _look(self) -> None:
         """Say what the server's settings mean for sessions. One that hides them is taken as it is."""

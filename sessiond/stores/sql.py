@@ -44,6 +44,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sessiond.errors import DamagedRecord, StoreError, StoreUnavailable, StoreUnusable
 from sessiond.stores.gate import Gate
 from sessiond.stores.interface import Record, latest
+from sessiond.stores.reading import Reading
 from sessiond.stores.sealing import seal_body, unseal_body
 
 PAGE_RECORDS = 64
@@ -86,18 +87,18 @@ MIGRATIONS: list[Callable[[Connection], None]] = [_create]
 today in SQL of its own: a step that has been released does not change any more."""
 
 
-class SqlStore(abc.ABC):
+class SqlStore(Reading, abc.ABC):
     """Implements `sessiond.stores.interface.Store`, but for what databases differ in."""
 
     shared: bool
 
     def __init__(self, name: str, engine: AsyncEngine, timeout_s: float, cluster_name: str) -> None:
+        super().__init__()
         self._name = name
         self._engine = engine
         self._gate = Gate(name, timeout_s)
         self._cluster_name = cluster_name
         self._upsert = _upsert(engine.dialect.name)
-        self.damaged = 0
 
     @abc.abstractmethod
     def _alone(self, connection: AsyncConnection) -> AbstractAsyncContextManager[Any]:
@@ -130,14 +131,7 @@ class SqlStore(abc.ABC):
     async def read(self, key: bytes) -> Record | None:
         async with self._connection() as connection:
             row = (await connection.execute(select(SESSIONS).where(SESSIONS.c.key == key))).first()
-        if row is None:
-            return None
-        try:
-            record = _record(row)
-        except DamagedRecord:
-            self.damaged += 1
-            raise
-        return record if record.expires_at > time.time() else None
+        return None if row is None else self._live(_record, row)
 
     async def delete(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), KEYS_MAX):
@@ -160,15 +154,8 @@ class SqlStore(abc.ABC):
     async def scan(self) -> AsyncIterator[Record]:
         last = b""
         while page := await self._page(last):
-            now = time.time()
-            for row in page:
-                try:
-                    record = _record(row)
-                except DamagedRecord:
-                    self.damaged += 1
-                    continue
-                if record.expires_at > now:
-                    yield record
+            for record in self._all_live(_record, ((row,) for row in page)):
+                yield record
             last = page[-1].key
 
     async def close(self) -> None:
