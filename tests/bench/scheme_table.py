@@ -29,7 +29,7 @@ from tests.bench.fleet import Fleet, Node
 from tests.bench.measure import memory_kib
 from tests.bench.pages import markdown
 from tests.bench.processes import REPOSITORY, get, unwind_on_sigterm
-from tests.bench.schemes import POSTGRESQL, REDIS, SCHEMES, SQLITE, Scheme
+from tests.bench.schemes import POSTGRESQL, REDIS, SCHEMES, Scheme
 from tests.bench.visitors import Crowd, Visit, Visitor
 
 DOCS = REPOSITORY / "docs"
@@ -57,7 +57,7 @@ class Plan:
     load: traffic.Plan = LOAD
 
 
-QUICK_SCHEMES = ("backup", "central")
+QUICK_SCHEMES = ("backup", "central", "backup, Redis")
 
 QUICK = Plan(
     sizes=(2, 4),
@@ -104,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The store that a cluster shares: what its nodes are told, where it is on the wire, whose CPU counts."""
+    """The server that a cluster shares as its store: what its nodes are told, where it is on the wire, whose CPU counts."""
 
     url: str = ""
     ports: range | None = None
@@ -112,24 +112,26 @@ class Place:
 
 
 @contextmanager
-def store_of(scheme: Scheme, directory: Path) -> Iterator[Place]:
-    """A fresh one, empty."""
-    if scheme.store in {POSTGRESQL, REDIS}:
-        from tests.support import services  # needs the stores' libraries
-
-        with services.directory_for_servers(scheme.store) as place:
-            kind = {POSTGRESQL: services.PostgreSQL, REDIS: services.Redis}[scheme.store]
-            with services.running(kind(place)) as server:
-                yield Place(server.url, range(server.port, server.port + 1), (server._process.pid,))
-    elif scheme.store == SQLITE:
-        yield Place(f"sqlite:///{directory}/sessions.db")
-    else:
+def store_of(scheme: Scheme) -> Iterator[Place]:
+    """A server of its own, empty, if the scheme has one."""
+    if not scheme.store:
         yield Place()
+        return
+    from tests.support import services  # needs the stores' libraries
+
+    if missing := services.missing({POSTGRESQL: "postgres", REDIS: "redis-server"}[scheme.store]):
+        raise MachineError(missing)
+    kind = {POSTGRESQL: services.PostgreSQL, REDIS: services.Redis}[scheme.store]
+    with (
+        services.directory_for_servers(scheme.store) as directory,
+        services.running(kind(directory)) as server,
+    ):
+        yield Place(server.url, range(server.port, server.port + 1), (server.pid,))
 
 
 @contextmanager
 def cluster_of(scheme: Scheme, size: int) -> Iterator[tuple[Fleet, wire.Meter]]:
-    with tempfile.TemporaryDirectory(prefix="schemes-") as name, store_of(scheme, Path(name)) as place:
+    with tempfile.TemporaryDirectory(prefix="schemes-") as name, store_of(scheme) as place:
         ranges = {"cluster": wire.CLUSTER_PORTS, **({"store": place.ports} if place.ports else {})}
         meter = wire.Meter(ranges)
         with Fleet(scheme, size, Path(name), store=place.url, others=place.pids) as fleet:
@@ -283,6 +285,11 @@ def broken_promises(row: Row, scheme: Scheme) -> list[str]:
     ]
 
 
+def options_of(scheme: Scheme) -> list[str]:
+    """As a site would write them."""
+    return [option.format(directory="/var/lib", store=f"{scheme.store}://…") for option in scheme.options]
+
+
 def table(rows: Iterable[Row], sizes: tuple[int, int]) -> str:
     return markdown(
         (
@@ -299,7 +306,7 @@ def table(rows: Iterable[Row], sizes: tuple[int, int]) -> str:
         [
             (
                 row.scheme,
-                " ".join(f"`{option}`" for option in SCHEMES[row.scheme].options) or "–",
+                " ".join(f"`{option}`" for option in options_of(SCHEMES[row.scheme])) or "–",
                 str(row.killed),
                 str(row.pair_killed),
                 str(row.restarted),

@@ -124,6 +124,11 @@ def test_figures_replace_the_figures_of_an_earlier_run(tmp_path: Path):
         fill_in(page, "make another", "x")
 
 
+def test_options_are_shown_as_a_site_would_write_them():
+    assert scheme_table.options_of(SCHEMES["backup, file"]) == ["--store=file:///var/lib/sessions"]
+    assert scheme_table.options_of(SCHEMES["none, Redis"]) == ["--store=redis://…", "--placement=none"]
+
+
 def test_a_line_may_end_before_the_others():
     svg = plot("t", [2, 4, 8], [Line("long", [1, 2, 3], "#000"), Line("short", [9, 9], "#fff")])
     assert svg.count("<circle") == 5

@@ -2,7 +2,8 @@
 
 All serve the page of `form`: a session of 300 bytes, of which each request changes 20. Everything that takes part is
 on the one core and its CPU counts: both nodes, both Tomcats, the application and its Redis. That each request was one
-write is checked with the sessions' own counts.
+write is checked with the sessions' own counts. A bare handler, without a session, says what a request costs before
+anything of ours begins.
 """
 
 import sys
@@ -17,7 +18,7 @@ from tests.bench.errors import BenchError, MachineError
 from tests.bench.install import REDIS, WRK
 from tests.bench.measure import Bench, Contender, Group, Target
 from tests.bench.processes import Cores, answers, free_ports, get, running
-from tests.bench.sessions import SESSIONS, nodes_running, verify_copies
+from tests.bench.sessions import SESSIONS, nodes_running, start_bare, verify_copies
 from tests.bench.wrk import CONNECTIONS
 
 TOMCAT_WARM_UP_S = 30
@@ -120,6 +121,7 @@ def group(cores: Cores, _directory: Path) -> Iterator[Group]:
             Contender(
                 "aiohttp-session on Redis", wanted_version("aiohttp-session"), partial(start_redis, core)
             ),
+            Contender("bare aiohttp, no session", version("aiohttp"), partial(start_bare, core)),
         ),
     )
 

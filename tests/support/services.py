@@ -64,6 +64,12 @@ class Server(ABC):
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int:
+        """Of the process that was started; its children do some of the work."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     @abstractmethod
     def url(self) -> str:
         """What a store is given."""
@@ -127,10 +133,8 @@ class Server(ABC):
 
     def _pids(self) -> list[int]:
         """The process and its children: PostgreSQL's lead groups of their own."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-        return [pid, *map(int, children.split())]
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
 
 
 class Redis(Server):
