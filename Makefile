@@ -25,7 +25,7 @@ test: $(READY) ## Run the tests: no root, no packages of the system, loopback on
 .PHONY: test-stores
 test-stores: $(READY) ## Run the tests of stores that need PostgreSQL and Redis, which must be installed
 	@$(BIN)/python -m tests.support.services
-	@$(BIN)/python -m pytest -m servers tests/stores
+	@$(BIN)/python -m pytest -m servers tests/stores tests/e2e
 
 .PHONY: check
 check: $(READY) ## Check format, lint, types, and which module may import which

@@ -8,6 +8,7 @@
     │   ├── StoreUnavailable    down, slow, full, read-only: try again later
     │   ├── StoreUnusable       credentials, schema, a damaged place: waiting does not help
     │   └── DamagedRecord       one record cannot be read; the others can, nothing was changed
+    │       └── NewerRecord     a newer release has written it, and can read it
     └── SessionError            one session operation failed
         ├── Conflict            save(if_version=…): somebody wrote in between; nothing was written
         │   └── ChangesUndone   a request beside this one failed, and its changes were seen; nothing was written
@@ -51,12 +52,16 @@ class StoreUnusable(StoreError):
 
 
 class DamagedRecord(StoreError):
-    """The record of one key cannot be read: damaged, or written by a newer program. Nothing was changed."""
+    """The record of one key cannot be read. Nothing was changed."""
 
     def __init__(self, key: bytes, reason: str) -> None:
         super().__init__(f"the stored record {key.hex()} cannot be read: {reason}; it was left as it is")
         self.key = key
         self.reason = reason
+
+
+class NewerRecord(DamagedRecord):
+    """The record was written by a newer program, which can read it."""
 
 
 class SessionError(SessiondError):

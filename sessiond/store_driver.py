@@ -20,7 +20,7 @@ from sessiond.core.effects import StoreRead, StoreWrite
 from sessiond.core.recall import Outcome
 from sessiond.core.stored import Stored, Trouble, Unreadable
 from sessiond.core.types import Life, Term
-from sessiond.errors import DamagedRecord, StoreError, StoreUnavailable
+from sessiond.errors import DamagedRecord, NewerRecord, StoreError, StoreUnavailable
 from sessiond.stores import Record, Store
 
 FORMAT = 1
@@ -117,6 +117,8 @@ class StoreDriver:
             async with asyncio.timeout(self._timeout_s):
                 record = await self._store.read(key)
             outcome = None if record is None else outcome_of(record, self._wall_clock())
+        except NewerRecord as error:
+            outcome = Unreadable(Trouble.NEWER, str(error))
         except DamagedRecord as error:
             outcome = Unreadable(Trouble.DAMAGED, str(error))
         except Exception as error:  # noqa: BLE001 - as above

@@ -70,7 +70,7 @@ class Store(Protocol):
     async def read(self, key: bytes) -> Record | None:
         """The record of a key; None if there is none, or it has expired.
 
-        Raises DamagedRecord for one that cannot be read, or was written by a newer program.
+        Raises DamagedRecord for one that cannot be read: NewerRecord if a newer program has written it.
         """
 
     async def delete(self, keys: Sequence[bytes]) -> None:

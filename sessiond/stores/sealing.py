@@ -15,7 +15,7 @@ nothing older over it, and removes it when it has expired), although it cannot r
 import struct
 import zlib
 
-from sessiond.errors import DamagedRecord
+from sessiond.errors import DamagedRecord, NewerRecord
 from sessiond.stores.interface import Record
 
 FORMAT = 1
@@ -100,11 +100,11 @@ def unseal_body(record: Record, body: bytes) -> Record:
     if len(body) < 1:
         raise DamagedRecord(record.key, "it is empty")
     if body[0] != FORMAT:
-        raise DamagedRecord(
+        if body[0] < FORMAT:
+            raise DamagedRecord(record.key, f"there is no format {body[0]}")
+        raise NewerRecord(
             record.key,
-            f"its format is {body[0]}, and this program knows {FORMAT} at most: a newer one has written it"
-            if body[0] > FORMAT
-            else f"there is no format {body[0]}",
+            f"its format is {body[0]}, and this program knows {FORMAT} at most: a newer one has written it",
         )
     if len(body) < _BODY.size:
         raise DamagedRecord(record.key, "it was cut short")

@@ -68,8 +68,9 @@ class FakePlace:
         return FakeStore(self.records[cluster_name])
 
     def spoil(self, key: bytes, how: Spoil) -> None:
-        del how
         self.records["default"].damaged.add(key)
+        if how is of_a_newer_format:
+            self.records["default"].newer.add(key)
 
 
 class FilePlace:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessiond.errors import DamagedRecord, StoreUnavailable, StoreUnusable
+from sessiond.errors import DamagedRecord, NewerRecord, StoreUnavailable, StoreUnusable
 from sessiond.stores.interface import latest
 from tests.stores.places import (
     cut_short,
@@ -274,6 +274,7 @@ async def test_a_record_that_cannot_be_read_is_named_counted_and_may_be_replaced
         with pytest.raises(DamagedRecord, match=key(1).hex()) as caught:
             await store.read(key(1))
         assert caught.value.key == key(1)
+        assert isinstance(caught.value, NewerRecord) == (how is of_a_newer_format)
         assert store.damaged == 1
         assert set(await everything(store)) == {key(2), key(3)}
         assert store.damaged == 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessiond.errors import DamagedRecord
+from sessiond.errors import DamagedRecord, NewerRecord
 from sessiond.stores.interface import Record
 from sessiond.stores.sealing import FORMAT, HEAD_BYTES_MAX, Head, fence, seal, unseal
 from tests.stores.places import key, record
@@ -58,5 +58,5 @@ def test_the_head_is_read_without_the_body_and_of_any_format(one):
     newer = value[: head.size] + bytes([FORMAT + 1]) + b"something else"
     head = Head.of(newer)
     assert (head.fence, head.expires_at) == (fence(one), one.expires_at)
-    with pytest.raises(DamagedRecord, match=f"format is {FORMAT + 1}, .* a newer one has written it"):
+    with pytest.raises(NewerRecord, match=f"format is {FORMAT + 1}, .* a newer one has written it"):
         unseal(one.key, newer)

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sessiond.errors import DamagedRecord, StoreUnavailable, StoreUnusable
+from sessiond.errors import DamagedRecord, NewerRecord, StoreUnavailable, StoreUnusable
 from sessiond.stores.interface import Record, latest
 
 DEADLINE_S = 10
@@ -30,6 +30,8 @@ class Place:
 
     records: dict[bytes, Record] = field(default_factory=dict)
     damaged: set[bytes] = field(default_factory=set)
+    newer: set[bytes] = field(default_factory=set)
+    """Of the damaged ones those that a newer program has written."""
 
 
 @dataclass
@@ -116,7 +118,7 @@ class FakeStore:
         record = self._live(key)
         if record is not None and key in self.place.damaged:
             self.damaged += 1
-            raise DamagedRecord(key, "its checksum is wrong")
+            raise (NewerRecord if key in self.place.newer else DamagedRecord)(key, "this is a test")
         return record
 
     async def delete(self, keys: Sequence[bytes]) -> None:
