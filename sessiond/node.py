@@ -27,7 +27,7 @@ from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
-from sessiond.core.codec import CodecError
+from sessiond.core.checks import CodecError
 from sessiond.core.copies import Role
 from sessiond.core.effects import (
     Admission,

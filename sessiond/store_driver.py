@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import msgpack
 import structlog
 
-from sessiond.core.codec import CodecError, decode_copy, encode_copy
+from sessiond.core.checks import CodecError
+from sessiond.core.codec import decode_copy, encode_copy
 from sessiond.core.effects import StoreRead, StoreWrite
 from sessiond.core.recall import Outcome
 from sessiond.core.stored import Stored, Trouble, Unreadable

@@ -8,7 +8,8 @@ were told before anything else. A link is FIFO, so a number is known before it i
 from collections.abc import Iterator
 from typing import Protocol
 
-from sessiond.core.codec import NUMBERED_MAX, CodecError, decode, encode
+from sessiond.core.checks import CodecError
+from sessiond.core.codec import NUMBERED_MAX, decode, encode
 from sessiond.core.messages import Lives, Message
 from sessiond.core.types import Life
 from sessiond.net.link import Link

@@ -7,7 +7,8 @@ import pytest
 
 from sessiond import wire as wire_module
 from sessiond.core import messages as m
-from sessiond.core.codec import CodecError, encode
+from sessiond.core.checks import CodecError
+from sessiond.core.codec import encode
 from sessiond.core.types import Life, Location, Term
 from sessiond.wire import Wire
 

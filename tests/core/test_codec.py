@@ -8,14 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessiond.backend import WHOLE
-from sessiond.core import codec
+from sessiond.core import checks
 from sessiond.core import messages as m
+from sessiond.core.checks import INTERNED_MAX, CodecError
 from sessiond.core.codec import (
     FRAME_BYTES_MAX,
-    INTERNED_MAX,
     ITEMS_MAX,
     NAME_BYTES_MAX,
-    CodecError,
     decode,
     encode,
 )
@@ -282,7 +281,7 @@ def test_lives_and_terms_are_shared_between_messages_within_a_bounded_table():
     again = decode(encode(m.Gap(KEY, TERM)))
     assert again == one
     assert again.term is not one.term  # the table was emptied meanwhile: it does not grow for ever
-    assert max(len(codec._lives), len(codec._terms)) <= INTERNED_MAX
+    assert max(len(checks.known_lives), len(checks.known_terms)) <= INTERNED_MAX
 
 
 def test_a_write_of_a_small_value_costs_few_bytes_more_than_the_value():
