@@ -1,4 +1,4 @@
-"""``python -m tests.bench [--quick] [--only NAME] [--json FILE]``: what `make bench` runs.
+"""``python -m tests.bench [--quick] [--only NAME] [--seconds N] [--json FILE]``: what `make bench` runs.
 
 Without a name the benches `proxy`, `workers` and `session`; `cases` stands for all of the proxies' other cases.
 Prints a table for each bench and writes all figures to a JSON file. Exit codes: 0 every request of every
@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def main() -> int:
         "--quick", action="store_true", help="one short round: checks the answers, not the speed"
     )
     parser.add_argument("--only", choices=[*BENCHES, "cases"], help="run one bench")
+    parser.add_argument(
+        "--seconds",
+        type=int,
+        default=measure.FULL.measure_s,
+        metavar="N",
+        help=f"length of each measurement; default: {measure.FULL.measure_s}",
+    )
     parser.add_argument("--json", type=Path, default=JSON_FILE, metavar="FILE", help=f"default: {JSON_FILE}")
     arguments = parser.parse_args()
     unwind_on_sigterm()
@@ -47,7 +55,7 @@ def main() -> int:
             else [arguments.only]
             if arguments.only
             else USUAL,
-            measure.QUICK if arguments.quick else measure.FULL,
+            measure.QUICK if arguments.quick else replace(measure.FULL, measure_s=arguments.seconds),
             arguments.json,
         )
     except MachineError as error:
