@@ -56,9 +56,7 @@ def remedy(failure: Failure) -> Remedy:
     """What the rules allow; the budget has the last word."""
     if failure.attempts >= ATTEMPTS_MAX or failure.phase is Phase.ANSWERING or not failure.replayable:
         return Remedy.NONE
-    if failure.phase is Phase.UNSENT:
-        return Remedy.OTHER_NODE
-    if failure.method not in IDEMPOTENT:
+    if failure.phase is not Phase.UNSENT and failure.method not in IDEMPOTENT:
         return Remedy.NONE
     # A connection that served before may have been closed for its idleness as we wrote: that says nothing
     # about the node. A fresh connection to it will tell, and a dead node refuses that in no time.
@@ -87,6 +85,12 @@ class Budget:
         self._reserve = float(reserve)
         self.balance = float(reserve)
         self.refusals = 0
+
+    def configure(self, share: float, reserve: int) -> None:
+        """Allow so many from now on. What was spent stays spent; what a larger reserve has more is there at once, for
+        without a share nothing would ever bring it in."""
+        self.balance = min(float(reserve), self.balance + max(0.0, reserve - self._reserve))
+        self._share, self._reserve = share, float(reserve)
 
     def deposit(self) -> None:
         """A request came in."""

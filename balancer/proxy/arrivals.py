@@ -53,17 +53,17 @@ class Arrivals:
                 continue
             task = loop.create_task(self._greet(accepted, host))
             self._greetings.add(task)
-            task.add_done_callback(self._greeted)
-
-    def _greeted(self, task: asyncio.Task[None]) -> None:
-        self._greetings.discard(task)
-        self._places.release()
+            task.add_done_callback(self._greetings.discard)
 
     async def _greet(self, accepted: socket.socket, proxy: str) -> None:
         """Hear who the client is, and serve it."""
         service = self._service
         try:
-            client = await self._client_of(accepted, proxy)
+            try:
+                client = await self._client_of(accepted, proxy)
+            finally:
+                # What follows, a TLS handshake, is no stranger's: it must not keep others from being heard.
+                self._places.release()
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(
                 lambda: Downstream(service, client or proxy), accepted, **self._options

@@ -1,6 +1,12 @@
 """Active health checks: asks every node how it is, each interval, over a connection of its own.
 
-A check that got no answer is followed by the next one at once: it has taken its time already, and users wait.
+A check that got no answer is followed by the next one at once: it has taken its time already, and users wait. What is
+suspicious about a node has it checked soon, and never more often than `CHECK_SPACING_S` says.
+
+A node to which nobody can connect is down after one check, as it is after one request. Two things are not taken for that
+and have to last for `fall` checks. One is a fault of our own machine or resolver. The other is a connect that hangs: a SYN
+that was lost, or found the backlog of a busy node full, is sent again after a second, and no check waits as long. (A
+request goes elsewhere at once, and the node is down for it, because a user waits.)
 
 A new connection each time, because that is what has to work for a user's request, and because the name must be
 resolved anew. A node of ours says its state, its sessions and its load; any other server is up if its status is an expected one.
@@ -8,6 +14,7 @@ resolved anew. A node of ours says its state, its sessions and its load; any oth
 
 import asyncio
 import json
+import math
 import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -19,7 +26,8 @@ from balancer.core.framing import Refused
 from balancer.core.health import UNCHECKED, Fitness
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
-from balancer.core.response import ResponseReader
+from balancer.core.response import ResponseHead, ResponseReader
+from balancer.proxy.faults import is_our_own
 from balancer.proxy.patience import Patience
 from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
@@ -30,6 +38,14 @@ ANSWER_BYTES_MAX = 65_536
 """A health answer is read up to this; more is no health answer."""
 
 UNAVAILABLE = 503
+
+CHECK_SPACING_S = 0.1
+"""Least time from one check of a node to the next, from beginning to beginning, however often something is suspicious:
+an application can make every answer so. Shorter than any health interval that makes sense, so that it is still soon."""
+
+
+class Unreachable(Exception):
+    """Nobody can connect to the node; the text says why. Nothing was sent."""
 
 
 class _Watch(NamedTuple):
@@ -97,13 +113,17 @@ class HealthChecker:
                 wanted_now.set()
 
     async def _watch(self, node: Node, wanted_now: asyncio.Event) -> None:
+        loop, began = asyncio.get_running_loop(), -math.inf
         while True:
             try:
                 async with asyncio.timeout(self._interval_s):
                     await wanted_now.wait()
             except TimeoutError:
                 pass
+            else:
+                await asyncio.sleep(began + min(CHECK_SPACING_S, self._interval_s) - loop.time())
             wanted_now.clear()
+            began = loop.time()
             await self._check(node)
 
     async def _check(self, node: Node) -> None:
@@ -118,8 +138,8 @@ class HealthChecker:
                 self._on_silence(node)
             else:
                 self.check_soon(node)
-        except ConnectionRefusedError:
-            self._pool.unreachable(node, "connection refused")
+        except Unreachable as error:
+            self._pool.unreachable(node, str(error))
         except OSError as error:
             self._pool.check_failed(node, number, error.strerror or str(error))
         except Refused as refused:
@@ -156,8 +176,8 @@ class HealthChecker:
             self._pool.check_failed(node, number, f"health answered {status}")
 
     async def _ask(self, node: Node) -> tuple[int, bytes]:
-        """Status and body. Raises OSError, Refused."""
-        reader, writer = await asyncio.open_connection(*node.address, ssl=self._tls)
+        """Status and body. Raises Unreachable, OSError, Refused."""
+        reader, writer = await self._connect(node)
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"
@@ -167,6 +187,17 @@ class HealthChecker:
         finally:
             writer.transport.abort()
 
+    async def _connect(self, node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises Unreachable, and OSError if that says nothing about the node."""
+        try:
+            return await asyncio.open_connection(*node.address, ssl=self._tls)
+        except ConnectionRefusedError:
+            raise Unreachable("connection refused") from None
+        except OSError as error:
+            if is_our_own(error):
+                raise
+            raise Unreachable(error.strerror or str(error)) from error
+
     async def _read(self, stream: asyncio.StreamReader) -> tuple[int, bytes]:
         answer = ResponseReader(self._limits)
         answer.expect(b"GET")
@@ -174,12 +205,9 @@ class HealthChecker:
         while data := await stream.read(ANSWER_BYTES_MAX):
             answer.feed(data)
             if head is None:
-                head = answer.head()
+                head = _final_head(answer)
                 if head is None:
                     continue
-                answer.skip_head()
-                if head.is_chunked:
-                    answer.unchunk()
             answer.advance()
             body += answer.take()
             if len(body) > ANSWER_BYTES_MAX:
@@ -189,6 +217,17 @@ class HealthChecker:
         if head is None:
             raise ConnectionResetError("connection closed without an answer")
         return head.status, body
+
+
+def _final_head(answer: ResponseReader) -> ResponseHead | None:
+    """The head that the body belongs to, once it is there; interim ones on the way say nothing about health."""
+    while (head := answer.head()) is not None:
+        answer.skip_head()
+        if not head.is_interim:
+            if head.is_chunked:
+                answer.unchunk()
+            return head
+    return None
 
 
 def _view(body: bytes) -> HealthView | None:

@@ -17,9 +17,12 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import structlog
+
 from balancer.core.pool import Node, Pool
 from balancer.core.reader import Limits
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.faults import is_our_own
 from balancer.proxy.outbox import Outbox
 from balancer.proxy.patience import Patience
 from balancer.proxy.queue import NodeQueue
@@ -27,6 +30,8 @@ from balancer.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from balancer.proxy.exchange import Exchange
+
+log = structlog.get_logger("balancer.proxy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,7 @@ class NodeConnections:
         except TimeoutError:
             self._failed(exchange, f"no connection within {options.connect_timeout_s} s")
         except OSError as error:
-            self._failed(exchange, error.strerror or str(error))
+            self._failed(exchange, error.strerror or str(error), is_ours=is_our_own(error))
         except Exception as error:
             # No error that we know of (a name that cannot be encoded, say). The client must not wait for it.
             self._failed(exchange, f"{type(error).__name__}: {error}")
@@ -135,9 +140,12 @@ class NodeConnections:
             else:
                 exchange.connected(upstream)
 
-    def _failed(self, exchange: "Exchange", reason: str) -> None:
+    def _failed(self, exchange: "Exchange", reason: str, *, is_ours: bool = False) -> None:
         self._connects.pop(exchange, None)
-        self._pool.unreachable(self.node, reason)
+        if is_ours:
+            log.warning("connect.failed_here", node=self.node.name, reason=reason)
+        else:
+            self._pool.unreachable(self.node, reason)
         if not exchange.is_over:
             exchange.connect_failed(reason)
 

@@ -13,6 +13,7 @@ from balancer.core.framing import Refused
 from balancer.core.request import RequestHead, RequestReader
 from balancer.proxy.answers import answer
 from balancer.proxy.exchange import Exchange
+from balancer.proxy.progress import Progress
 
 if TYPE_CHECKING:
     from balancer.proxy.service import ProxyService
@@ -35,8 +36,8 @@ class Downstream(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body_due", "_client", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_reader",
-        "_service", "deadline", "forwarding", "is_full", "is_half_closed", "transport",
+        "_body_due", "_client", "_exchange", "_head_began", "_is_ending", "_is_last", "_is_reading", "_is_serving", "_progress",
+        "_reader", "_service", "deadline", "forwarding", "is_full", "is_half_closed", "transport",
     )  # fmt: skip
 
     def __init__(self, service: "ProxyService", client: str | None = None) -> None:
@@ -49,6 +50,7 @@ class Downstream(asyncio.Protocol):
         self._is_ending = False  # the last answer was given: what still comes is thrown away
         self._is_reading = True
         self._is_serving = False
+        self._progress: Progress | None = None  # of a client that is full
         self.is_full = False
         self.is_half_closed = False
         self.deadline = 0.0
@@ -56,6 +58,11 @@ class Downstream(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         return self._exchange is None and not self._reader.pending_bytes
+
+    @property
+    def _has_waiting(self) -> bool:
+        """Whether requests, or the beginning of one, wait until the client has read what it was answered."""
+        return self.is_full and not self._is_ending and self._reader.pending_bytes > 0
 
     # What the loop calls.
 
@@ -92,7 +99,9 @@ class Downstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client closed its side: for good, or only because it has sent all it wanted to."""
         exchange = self._exchange
-        if exchange is None or not exchange.request_is_complete or not self.transport.can_write_eof():
+        # Without an exchange there may be requests still that wait until the client has read the answers before theirs.
+        is_served = exchange.request_is_complete if exchange is not None else self._has_waiting
+        if not is_served or not self.transport.can_write_eof():
             return False  # the transport closes, `connection_lost` follows; so it does with TLS, always
         self.is_half_closed = True
         self.wait(self._service.settings.half_close_timeout_s)
@@ -106,12 +115,14 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_full = True
+        self._progress = Progress(self.transport)
         self.wait(self._service.settings.body_idle_timeout_s)
         if self._exchange is not None:
             self._exchange.client_pausing(paused=True)
 
     def resume_writing(self) -> None:
         self.is_full = False
+        self._progress = None
         if self._exchange is not None:
             self.wait(self._service.settings.response_idle_timeout_s)
             self._exchange.client_pausing(paused=False)
@@ -119,11 +130,12 @@ class Downstream(asyncio.Protocol):
             self._serve()
 
     def expired(self) -> None:
-        if self._exchange is not None:
+        if self._progress is not None and self._progress.goes_on():
+            self.wait(self._service.settings.body_idle_timeout_s)  # slow, and steady
+        elif self._exchange is not None:
             self._exchange.expired()
         elif self._reader.pending_bytes and not self._is_ending and not self.is_full:
-            self._service.totals.refused += 1
-            self.answer(REQUEST_TIMEOUT, "the request did not arrive in time", close=True)
+            self._refuse(REQUEST_TIMEOUT, "the request did not arrive in time")
         else:
             self.abort()
 
@@ -161,18 +173,20 @@ class Downstream(asyncio.Protocol):
         else:
             self._await_request()
 
-    def answer(self, status: int, detail: str, *, close: bool, name: bytes = b"") -> None:
-        """Answer instead of a node. `name`: a line with the request's id."""
-        exchange, self._exchange = self._exchange, None
+    def own_answer(self, status: int, detail: str, *, close: bool, name: bytes = b"") -> tuple[bytes, bool]:
+        """An answer instead of a node's, and whether the connection closes after it. `name`: a line with the request's id."""
+        exchange = self._exchange
+        close = close or self._service.is_stopping
         if exchange is not None:
             close = close or exchange.head.is_http_1_0 or not self.may_stay(exchange)
         without_body = exchange is not None and exchange.head.method == b"HEAD"
-        self.send(
-            answer(
-                status, detail, close=close or self._service.is_stopping, without_body=without_body, name=name
-            )
-        )
-        if close or self._service.is_stopping:
+        return answer(status, detail, close=close, without_body=without_body, name=name), close
+
+    def give(self, text: bytes, *, close: bool) -> None:
+        """Send an answer of our own."""
+        self._exchange = None
+        self.send(text)
+        if close:
             self._linger()
         else:
             self._await_request()
@@ -186,7 +200,7 @@ class Downstream(asyncio.Protocol):
         """Read from the client only what there is room for."""
         exchange = self._exchange
         if exchange is None:
-            wanted = True
+            wanted = not self._has_waiting or self._reader.pending_bytes < PIPELINED_BYTES_MAX
         elif exchange.request_is_complete:
             wanted = self._reader.pending_bytes < PIPELINED_BYTES_MAX
         else:
@@ -234,13 +248,18 @@ class Downstream(asyncio.Protocol):
                     break
                 self._begin(head)
         except Refused as refused:
-            self._service.totals.refused += 1
-            if self._service.notes is not None:
-                self._service.notes.refused(self.forwarding, refused.status, refused.reason)
-            self.answer(refused.status, refused.reason, close=True)
+            self._refuse(refused.status, refused.reason)
         finally:
             self._is_serving = False
         self.adjust_reading()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """What came is no request that a node could get."""
+        self._service.totals.refused += 1
+        if self._service.notes is not None:
+            self._service.notes.refused(self.forwarding, status, reason)
+        text, _ = self.own_answer(status, reason, close=True)
+        self.give(text, close=True)
 
     def _await_rest(self) -> None:
         """Half a head is here, or nothing."""
@@ -266,9 +285,7 @@ class Downstream(asyncio.Protocol):
         try:
             self._reader.advance()
         except Refused as refused:
-            self._service.totals.refused += 1
-            if exchange.refuse_body():
-                self.answer(refused.status, refused.reason, close=True)
+            exchange.refuse_body(refused)
             return
         complete, data = self._reader.complete, self._reader.take()
         if complete:

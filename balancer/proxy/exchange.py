@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from balancer.core.framing import Refused
 from balancer.core.headers import REPLAY_LINE
 from balancer.core.pool import Node
 from balancer.core.request import RequestHead
@@ -120,18 +121,24 @@ class Exchange:
 
     def abandon(self) -> None:
         """The client is gone: so is the request, wherever it is."""
+        if self.is_over:
+            return
         upstream = self._upstream
         self._end()
         if upstream is not None:
             upstream.drop()
 
-    def refuse_body(self) -> bool:
-        """The body turned out to be malformed: nobody gets the rest. Returns whether the client can be answered."""
-        may_answer = self._phase is not Phase.ANSWERING
-        if not may_answer:
+    def refuse_body(self, refused: Refused) -> None:
+        """The body turned out to be malformed: nobody gets the rest. The client is told, if it was not answered yet."""
+        upstream, is_answered = self._upstream, self._phase is Phase.ANSWERING
+        if is_answered:
+            self._service.totals.refused += 1
             self._client.abort()
-        self.abandon()
-        return may_answer
+            self._end()
+        else:
+            self._answer(refused.status, refused.reason, close=True)
+        if upstream is not None:
+            upstream.drop()
 
     def expired(self) -> None:
         """Nothing happened for longer than the present step may take."""
@@ -140,6 +147,8 @@ class Exchange:
             client.abort()  # which abandons
         elif self._queue is not None:
             self._answer(UNAVAILABLE, "the node has too much to do")
+        elif upstream is not None and upstream.takes_slowly():
+            client.wait(self._service.settings.body_idle_timeout_s)
         elif self._phase is Phase.ANSWERING:
             if node is not None and not client.is_full and self.request_is_complete:
                 self._service.pool.request_failed(node, "fell silent within an answer")
@@ -377,6 +386,8 @@ class Exchange:
         if self._phase is Phase.ANSWERING:
             self._client.abort()
         else:
+            if not upstream.has_said:
+                self._phase = Phase.UNSENT  # it was closing while the request waited for the end of the turn
             self._upstream = None
             self._failed(reason, on_reused=upstream.has_served)
 
@@ -385,16 +396,20 @@ class Exchange:
 
     # The end.
 
-    def _answer(self, status: int, detail: str) -> None:
+    def _answer(self, status: int, detail: str, *, close: bool = False) -> None:
         """The balancer has the last word."""
         self._status = status
         if status >= BAD_GATEWAY:
             self._service.totals.failures += 1
         else:
             self._service.totals.refused += 1
+        note, close = self._note, close or not self.request_is_complete
+        name = note.answer_line if note is not None else b""
+        text, closes = self._client.own_answer(status, detail, close=close, name=name)
+        if note is not None:
+            note.sent = len(text)
         self._end()
-        name = self._note.answer_line if self._note is not None else b""
-        self._client.answer(status, detail, close=not self.request_is_complete, name=name)
+        self._client.give(text, close=closes)
 
     def _finish(self) -> None:
         """The node had it."""

@@ -22,6 +22,8 @@ class Outbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[tuple[asyncio.WriteTransport, bytes | None]] = []
+        self._dropped: set[asyncio.WriteTransport] = set()  # by the last flush
+        self.flushes = 0
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         waiting = self._waiting
@@ -40,8 +42,20 @@ class Outbox:
     def flush(self) -> None:
         """Send what waits, now."""
         waiting, self._waiting = self._waiting, []
+        self.flushes += 1
+        if self._dropped:
+            self._dropped.clear()
         for transport, data in waiting:
             if data is None:
                 transport.close()
             elif not transport.is_closing():
                 transport.write(data)
+            else:
+                self._dropped.add(transport)
+
+    def has_kept(self, transport: asyncio.WriteTransport, since: int) -> bool:
+        """Whether nothing left of what was written to it from flush number `since` on: it waits, or was dropped just now.
+
+        Later than that it cannot be told, and the answer is no.
+        """
+        return since == self.flushes or (since == self.flushes - 1 and transport in self._dropped)

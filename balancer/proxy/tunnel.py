@@ -2,16 +2,21 @@
 
 Back-pressure goes through (a full buffer on one side stops reading on the other), and so does half-close: each
 direction ends on its own. The tunnel ends when either connection is lost, or when nothing was said for the idle
-limit, which is short once one side has ended.
+limit, which is short once one side has ended. Whoever does not take what was said to him last is cut off then.
 """
 
 import asyncio
 from collections.abc import Callable
 
 from balancer.proxy.deadlines import Deadlines
+from balancer.proxy.progress import Progress
 
 HALF_CLOSED_IDLE_S = 30.0
 """A tunnel with one direction ended is closed after so much silence: its other end may never hear of it."""
+
+FAREWELL_S = 10.0
+"""A closed connection has so long for what is unsent, and again if some of it was taken: an end that never reads would
+keep it open for good."""
 
 
 class Tunnel:
@@ -31,6 +36,7 @@ class Tunnel:
         self._ends = (TunnelEnd(self, client), TunnelEnd(self, node))
         self._ends[0].join(self._ends[1])
         self._lost = 0
+        self._farewells: list[Progress] = []
         self.touch()
 
     def open(self, from_client: bytes, from_node: bytes, *, client_is_full: bool, node_is_full: bool) -> None:
@@ -56,23 +62,32 @@ class Tunnel:
         self.touch()
 
     def expired(self) -> None:
-        self.close()
+        if not self._farewells:
+            self.close()
+        elif any(farewell.goes_on() for farewell in self._farewells):
+            self.deadline = self._deadlines.now + FAREWELL_S
+        else:
+            self.abort()
 
     def close(self) -> None:
         for end in self._ends:
-            end.transport.close()
+            if not end.transport.is_closing():
+                end.transport.close()
+        self._farewells = [Progress(end.transport) for end in self._ends if not end.is_lost]
+        self.deadline = self._deadlines.now + FAREWELL_S
 
     def abort(self) -> None:
         for end in self._ends:
             end.transport.abort()
 
     def lost(self) -> None:
-        """One of the connections is gone; the other one will be."""
+        """One of the connections is gone; the other one will be, when it has said all."""
         self._lost += 1
         if self._lost == 1:
-            self._deadlines.forget(self)
+            self.close()
             self._on_end(self)
         else:
+            self._deadlines.forget(self)
             for end in self._ends:
                 end.part()
 
@@ -82,6 +97,7 @@ class TunnelEnd(asyncio.Protocol):
 
     def __init__(self, tunnel: Tunnel, transport: asyncio.Transport) -> None:
         self.transport = transport
+        self.is_lost = False
         self._tunnel = tunnel
         self._has_ended = False
         self._opposite: TunnelEnd = self
@@ -126,8 +142,7 @@ class TunnelEnd(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
         if exc is not None:
             self._opposite.transport.abort()
-        else:
-            self._opposite.transport.close()
         self._tunnel.lost()

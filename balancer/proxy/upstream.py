@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from balancer.core.framing import Refused
 from balancer.core.reader import Limits
 from balancer.core.response import SWITCHING_PROTOCOLS, ResponseReader
+from balancer.proxy.progress import Progress
 
 if TYPE_CHECKING:
     from balancer.core.response import ResponseHead
@@ -27,8 +28,8 @@ class Upstream(asyncio.Protocol):
     """`has_served`: it has carried an answer before, so the node may be closing it for its idleness."""
 
     __slots__ = (
-        "_connections", "_counters", "_exchange", "_head", "_is_paused", "_reader",
-        "has_served", "idle_until", "is_full", "transport",
+        "_connections", "_counters", "_exchange", "_flushes_before", "_head", "_is_paused", "_progress",
+        "_reader", "has_served", "idle_until", "is_full", "transport",
     )  # fmt: skip
 
     def __init__(self, connections: "NodeConnections", limits: Limits) -> None:
@@ -38,6 +39,8 @@ class Upstream(asyncio.Protocol):
         self._reader = ResponseReader(limits)
         self._head: ResponseHead | None = None
         self._is_paused = False
+        self._flushes_before = 0  # the present request
+        self._progress: Progress | None = None  # of a node that is full
         self.has_served = False
         self.idle_until = 0.0
         self.is_full = False
@@ -49,7 +52,18 @@ class Upstream(asyncio.Protocol):
         self._head = None
         self._reader.expect(method)
         self._counters.bytes_sent += len(request)
-        self._connections.outbox.write(self.transport, request)
+        outbox = self._connections.outbox
+        self._flushes_before = outbox.flushes
+        outbox.write(self.transport, request)
+
+    @property
+    def has_said(self) -> bool:
+        """Whether any of the present request may have left."""
+        return not self._connections.outbox.has_kept(self.transport, self._flushes_before)
+
+    def takes_slowly(self) -> bool:
+        """Whether the node is behind with reading the request, and has read on since this was last asked."""
+        return self._progress is not None and self._progress.goes_on()
 
     def send(self, data: bytes) -> None:
         self._counters.bytes_sent += len(data)
@@ -132,11 +146,13 @@ class Upstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_full = True
+        self._progress = Progress(self.transport)
         if self._exchange is not None:
             self._exchange.adjust_reading()
 
     def resume_writing(self) -> None:
         self.is_full = False
+        self._progress = None
         if self._exchange is not None:
             self._exchange.adjust_reading()
 

@@ -1,11 +1,12 @@
 """Connections that begin with a PROXY header: whose address counts, and who is not served."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.balancer.core.test_proxy_protocol import FOUR, version_2
-from tests.balancer.proxy.stage import OK, ScriptedNode, Stage, get
+from tests.balancer.proxy.stage import DEADLINE_S, OK, ScriptedNode, Stage, get
 from tests.support import certificates
 
 LINE = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"
@@ -72,3 +73,19 @@ async def test_tls_may_follow_the_header(transport: str, monkeypatch: pytest.Mon
         await client.send(get())
         assert await client.read(len(OK)) == OK
         assert node.requests[0].fields[b"x-forwarded-for"] == b"192.0.2.1"
+
+
+async def test_who_has_said_his_header_keeps_nobody_else_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.proxy.arrivals.GREETINGS_MAX", 2)
+    monkeypatch.setattr(Stage, "uses_tls", True)
+    node = ScriptedNode("node1")
+    async with Stage(node, tls_handshake_timeout_s=600, **TRUSTING) as stage:
+        monkeypatch.setattr(Stage, "uses_tls", False)  # of clients: the header comes before the handshake
+        for _ in range(2):
+            await (await stage.client()).send(LINE)  # and then nothing
+        third = await stage.client()
+        await third.send(LINE)
+        async with asyncio.timeout(DEADLINE_S):
+            await third.writer.start_tls(certificates.client_context(), server_hostname="127.0.0.1")
+        await third.send(get())
+        assert (await third.answer())[0] == 200

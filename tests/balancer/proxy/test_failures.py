@@ -1,10 +1,13 @@
 """What happens when nodes fail: repetition by the rules, referrals, and what the client sees when nothing helps."""
 
 import asyncio
+import errno
 
 import pytest
 
 from balancer.core.pool import NodeState
+from balancer.proxy.exchange import Exchange
+from balancer.proxy.upstream import Upstream
 from tests.balancer.proxy.stage import (
     OK,
     Connection,
@@ -440,3 +443,51 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         await client.answer()
         said.set()
         await until(lambda: stage.service.connections["node1"].idle_count == 0)
+
+
+async def test_a_post_goes_out_again_if_its_connection_was_closing_before_a_byte_of_it_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get())
+        assert (await client.answer())[0] == 200
+        begin = Upstream.begin
+
+        def begin_and_close(upstream: Upstream, exchange: Exchange, method: bytes, request: bytes) -> None:
+            begin(upstream, exchange, method, request)
+            if upstream.has_served:
+                upstream.transport.close()  # as the loop does when it reads, in this turn, that the node has closed
+
+        monkeypatch.setattr(Upstream, "begin", begin_and_close)
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+        assert (await client.answer())[0] == 200
+    assert [request.body for request in node.requests] == [b"", b"hi"]
+    assert node.connections == 2
+
+
+class NoDescriptors:
+    """In place of `Patience`: nothing can be opened here."""
+
+    def __init__(self, seconds: float) -> None:
+        del seconds
+
+    async def __aenter__(self) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+async def test_a_node_is_not_blamed_for_what_is_short_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        with monkeypatch.context() as patched:
+            patched.setattr("balancer.proxy.connections.Patience", NoDescriptors)
+            await client.send(get())
+            assert (await client.answer())[0] == 502
+        assert stage["node1"].state is NodeState.UP
+        await client.send(get())
+        assert (await client.answer())[0] == 200

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, get, until
+from tests.balancer.proxy.stage import DEADLINE_S, OK, Connection, ScriptedNode, Stage, get, until
 
 pytestmark = pytest.mark.over_tls
 
@@ -248,3 +250,119 @@ async def test_answers_never_cross_whoever_breaks_off() -> None:
     async with Stage(*nodes, request_fall=1_000_000) as stage:
         right = await asyncio.gather(*(visit(stage, start) for start in range(0, 1200, 60)))
         assert sum(right) > 600
+
+
+def pages(body: bytes) -> Callable[[Connection], Awaitable[None]]:
+    """A node that answers each request with this, in one piece."""
+
+    async def script(connection: Connection) -> None:
+        while await connection.request():
+            await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    return script
+
+
+def has_stuck(stage: Stage) -> bool:
+    """Whether the one client was answered more than it reads, and nothing is under way for it."""
+    return any(client.is_full and client._exchange is None for client in stage.service._clients)
+
+
+async def test_a_client_that_reads_none_of_its_answers_is_not_read_without_end() -> None:
+    body = b"y" * 60_000
+    node = ScriptedNode("node1", pages(body))
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get() * 2000)
+        await until(lambda: has_stuck(stage))
+        sent = [0]
+        pumping = asyncio.create_task(pump(client.writer, sent))
+        assert await standstill(sent) < BUFFERED_MAX
+        (downstream,) = stage.service._clients
+        assert downstream._reader.pending_bytes < 1 << 20
+        pumping.cancel()
+        client.reset()
+
+
+@pytest.mark.plain
+async def test_a_client_that_has_sent_all_gets_all_answers_however_late_it_reads() -> None:
+    body = b"y" * 60_000
+    node = ScriptedNode("node1", pages(body))
+    async with Stage(node, half_close_timeout_s=60) as stage:
+        client = await stage.client()
+        await client.send(get() * 1500)
+        await until(lambda: has_stuck(stage))
+        client.half_close()
+        (downstream,) = stage.service._clients
+        await until(lambda: downstream.is_half_closed)
+        for _ in range(1500):
+            assert (await client.answer())[0] == 200
+        assert await client.everything() == b""
+
+
+def shrink_buffer(transport: asyncio.BaseTransport) -> None:
+    """The kernel's, so that little is enough to fill it."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+
+
+@pytest.mark.plain
+async def test_a_client_that_reads_slowly_and_steadily_gets_its_answer() -> None:
+    body = b"z" * 400_000
+    node = ScriptedNode("node1", pages(body))
+    async with Stage(node, body_idle_timeout_s=0.1) as stage:
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            raw.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(raw, tuple(stage.address))
+            await until(lambda: stage.service._clients)
+            (downstream,) = stage.service._clients
+            shrink_buffer(downstream.transport)
+            await loop.sock_sendall(raw, get())
+            received = 0
+            async with asyncio.timeout(DEADLINE_S):
+                while received < len(body):
+                    await asyncio.sleep(0.05)  # the client's pace: all of it takes twenty times the limit
+                    data = await loop.sock_recv(raw, 10_000)
+                    assert data, f"cut after {received} bytes"
+                    received += len(data)
+
+
+@pytest.mark.plain
+async def test_a_client_that_has_stopped_reading_is_cut() -> None:
+    node = ScriptedNode("node1", pages(b"z" * 50_000_000))
+    async with Stage(node, body_idle_timeout_s=0.1) as stage:
+        client = await stage.client()
+        await client.send(get())
+        await until(lambda: stage.service.active_connections == 1)
+        await until(lambda: stage.service.active_connections == 0)
+        assert stage["node1"].counters.failures == 0
+
+
+@pytest.mark.plain
+async def test_a_node_that_takes_a_body_slowly_and_steadily_gets_it_and_is_not_blamed() -> None:
+    length = 400_000
+
+    async def script(connection: Connection) -> None:
+        raw = connection.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        connection.reader._limit = 1000
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        assert head
+        received = 0
+        while received < length:
+            await asyncio.sleep(0.05)
+            received += len(await connection.reader.read(10_000))
+        await connection.say(OK)
+        await connection.closed()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node, body_idle_timeout_s=0.1, replay_bytes_max=1000) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length)
+        opened = stage.service.connections["node1"]._open
+        await until(lambda: opened)
+        (upstream,) = opened
+        shrink_buffer(upstream.transport)
+        await client.send(b"u" * length)
+        assert (await client.answer())[0] == 200
+        assert stage["node1"].counters.failures == 0

@@ -143,3 +143,48 @@ async def test_nodes_are_told_of_clients_as_configured(kind: str) -> None:
     fields = node.requests[0].fields
     assert fields[b"forwarded"] == b'for=127.0.0.1;proto=http;host="site"'
     assert fields.get(b"x-forwarded-for") == (b"127.0.0.1" if kind == "both" else None)
+
+
+BAD_CHUNK = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+
+
+async def test_a_body_that_goes_wrong_is_logged_with_what_was_answered(lines: list[Any]) -> None:
+    async with Stage(
+        ScriptedNode("node1"), access_log=True, request_id=True, request_id_in_answer=True
+    ) as stage:
+        client = await stage.client()
+        await client.send(BAD_CHUNK)
+        await until(lambda: stage.service.totals.requests)
+        await client.send(b"no chunk\r\n")
+        status, head, body = await client.answer()
+        await until(lambda: access(lines))
+    (line,) = access(lines)
+    assert status == line["status"] == 400
+    assert f"\r\nX-Request-Id: {line['request']}\r\n".encode() in head
+    assert line["sent_bytes"] == len(head) + len(body)
+
+
+async def test_a_body_that_goes_wrong_when_the_answer_has_begun_is_logged_once(lines: list[Any]) -> None:
+    async def answer_early(connection: Connection) -> None:
+        await connection.reader.readuntil(b"\r\n\r\n")
+        await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhi")
+        await connection.closed()
+
+    async with Stage(ScriptedNode("node1", answer_early), access_log=True) as stage:
+        client = await stage.client()
+        await client.send(BAD_CHUNK)
+        await client.until(b"hi")
+        await client.send(b"no chunk\r\n")
+        assert await client.everything() == b""
+        await until(lambda: not stage.service.active_connections)
+    (line,) = access(lines)
+    assert line["status"] == 200
+
+
+async def test_a_head_that_does_not_come_in_time_is_logged(lines: list[Any]) -> None:
+    async with Stage(ScriptedNode("node1"), access_log=True, request_head_timeout_s=0.1) as stage:
+        client = await stage.client()
+        await client.send(b"GET / HTT")
+        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
+    (line,) = access(lines)
+    assert (line["event"], line["status"]) == ("request.refused", 408)

@@ -94,3 +94,32 @@ async def test_a_close_waits_for_what_was_written_before_it() -> None:
     assert written == []
     await asyncio.sleep(0)
     assert written == [("a", b"1"), ("a", b"closed"), ("b", b"closed")]
+
+
+async def test_for_a_moment_it_can_be_told_that_nothing_left() -> None:
+    written: list[tuple[str, bytes]] = []
+    gone, other = Recorder(written, "gone"), Recorder(written, "other")
+    outbox = Outbox(asyncio.get_running_loop())
+    before = outbox.flushes
+    for transport in (gone, other):
+        outbox.write(transport, b"1")
+        assert outbox.has_kept(transport, before), "it waits"
+    gone.closing = True
+    outbox.flush()
+    assert outbox.has_kept(gone, before), "it was dropped"
+    assert not outbox.has_kept(other, before)
+    outbox.write(other, b"2")
+    outbox.flush()
+    assert not outbox.has_kept(gone, before), "that was too long ago"
+
+
+async def test_a_rest_that_is_dropped_is_not_all() -> None:
+    transport = Recorder([], "a")
+    outbox = Outbox(asyncio.get_running_loop())
+    before = outbox.flushes
+    outbox.write(transport, b"head")
+    outbox.flush()
+    outbox.write(transport, b"body")
+    transport.closing = True
+    outbox.flush()
+    assert not outbox.has_kept(transport, before)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 
 import pytest
 
@@ -213,3 +214,45 @@ async def test_a_node_that_ends_a_tunnel_has_its_last_words_delivered() -> None:
         assert len(await client.read(1_000_000)) == 1_000_000
         if not client.writer.can_write_eof():  # with TLS there is no half a tunnel
             assert await client.everything() == b""
+
+
+@pytest.mark.plain
+async def test_an_end_that_never_reads_does_not_keep_its_connection_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("balancer.proxy.tunnel.FAREWELL_S", 0.2)
+
+    async def flood(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(AGREED)
+        while True:
+            await connection.say(b"x" * 1_000_000)
+
+    async with Stage(ScriptedNode("node1", flood), tunnel_idle_timeout_s=0.2) as stage:
+        await open_tunnel(stage)
+        (tunnel,) = stage.service._tunnels
+        client, node = tunnel._ends
+        await until(lambda: client.is_lost and node.is_lost)
+        assert not stage.service.deadlines._watched
+
+
+@pytest.mark.plain
+async def test_what_was_said_last_arrives_however_slowly_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.proxy.tunnel.FAREWELL_S", 0.2)
+    last = b"x" * 300_000
+
+    async def say_it_and_leave(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(AGREED + last)
+
+    async with Stage(ScriptedNode("node1", say_it_and_leave)) as stage:
+        client = await stage.client()
+        (downstream,) = stage.service._clients
+        downstream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        await client.send(get(b"/", ASK))
+        await client.until(b"\r\n\r\n")
+        received = 0
+        while received < len(last):
+            await asyncio.sleep(0.05)  # the client's pace: all of it takes several farewells
+            received += len(await client.read(min(10_000, len(last) - received)))
