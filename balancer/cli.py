@@ -37,7 +37,7 @@ app = command_line(PROGRAM, Settings, summary=balancer.__doc__)
 def run(*, settings: Annotated[Settings, FLATTENED] = DEFAULTS, config: ConfigFile = None) -> int:
     """Send every visitor to the node that has their session, until SIGTERM."""
     validated(settings)
-    logs.configure(settings.log_format, settings.log_level, may_change=True)
+    _configure_logs(settings)
     log = structlog.get_logger()
     for variable in unknown_variables(PROGRAM, Settings, "config"):
         log.warning("settings.unknown_variable", variable=variable)
@@ -67,17 +67,23 @@ async def reload(server: Balancer | Supervisor, wanted: asyncio.Event) -> None:
         await wanted.wait()
         wanted.clear()
         try:
-            waiting = await server.reload(reread(app, "settings"))
+            settings = reread(app, "settings")
+            _configure_logs(settings)  # first: whoever writes many lines binds a logger when it is configured
+            waiting = await server.reload(settings)
         except (ValueError, ConfigurationError) as error:
+            _configure_logs(server.settings)
             log.error("configuration.refused", reason=str(error), kept="the one before")  # noqa: TRY400 - a person's mistake
-            continue
         except Exception:
+            _configure_logs(server.settings)
             log.exception("configuration.failed")
-            continue
-        logs.configure(server.settings.log_format, server.settings.log_level, may_change=True)
-        if waiting:
-            log.warning("configuration.needs_restart", settings=waiting)
-        log.info("configuration.reloaded")
+        else:
+            if waiting:
+                log.warning("configuration.needs_restart", settings=waiting)
+            log.info("configuration.reloaded")
+
+
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log_format, settings.log_level, may_change=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

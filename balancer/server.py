@@ -36,8 +36,6 @@ from balancer.settings import (
 )
 from sessiond.contract.address import Address
 
-DISCOVERY = ("discover", "discover_token_file", "discover_interval_s", "discover_forget_s")
-
 log = structlog.get_logger("balancer")
 
 
@@ -104,15 +102,8 @@ class Balancer:
         """
         settings = self.settings
         self.pool.follow(self._nodes_changed)
-        rng = random.Random()  # noqa: S311 - spreads load
-        backup = None
-        if settings.failover == "backup":
-            backup = likely_backup(
-                session_finder(settings.cookie_name), keyring(settings).key_of, settings.placement
-            )
-        router = Router(self.pool, route_finder(settings.cookie_name), rng, settings.algorithm, backup)
         self._service = service = ProxyService(
-            settings, self.pool, router, self._checker.check_soon, self._node_tls
+            settings, self.pool, _router(settings, self.pool), self._checker.check_soon, self._node_tls
         )
         service.discovery = self._discovery
         self._source = LocalSource(self.pool, service)
@@ -158,33 +149,41 @@ class Balancer:
         service = self._service
         if service is None:
             raise RuntimeError("not started")
-        before = self.settings
-        settings, waiting = merged(before, validated(settings))
-        towards_nodes = node_tls(settings)
+        settings, waiting = merged(self.settings, validated(settings))
+        towards_nodes, router = node_tls(settings), _router(settings, self.pool)
         if self._tls is not None and settings.tls_certificate_file is not None:
             tls.show(self._tls, settings.tls_certificate_file, settings.tls_key_file)
         self.settings = settings
         self._node_tls = towards_nodes
+        service.router = router
         service.configure(settings, towards_nodes)
         self._checker.configure(settings, towards_nodes)
-        self.node_list.set_fixed(nodes(settings), _patience(settings))
         if self._admin is not None:
             self._admin.configure(settings)
-        if any(getattr(before, name) != getattr(settings, name) for name in DISCOVERY):
-            await self._discover_anew()
+        self.pool.set_policy(policy(settings))
+        self._note_panic()
+        # The list last, and never without one of its sources: a node that changes from one to the other stays.
+        if settings.discover:
+            await self._discover(settings)
+        self.node_list.set_fixed(nodes(settings), _patience(settings))
+        if not settings.discover:
+            await self._end_discovery()
+        service.discovery = self._discovery
         return waiting
 
-    async def _discover_anew(self) -> None:
+    async def _discover(self, settings: Settings) -> None:
+        """Files are read anew even if their names stay: a token may have been rotated."""
+        if self._discovery is not None:
+            self._discovery.configure(settings)
+        else:
+            self._discovery = Discovery(settings, self.pool, self.node_list, self._checker.check_soon)
+            await self._discovery.start()
+
+    async def _end_discovery(self) -> None:
         if self._discovery is not None:
             await self._discovery.stop()
-        self._discovery = None
-        if self.settings.discover:
-            self._discovery = Discovery(self.settings, self.pool, self.node_list, self._checker.check_soon)
-            await self._discovery.start()
-        else:
+            self._discovery = None
             self.node_list.set_discovered(())
-        if self._service is not None:
-            self._service.discovery = self._discovery
 
     def check_soon(self, name: str) -> None:
         """Somebody else noticed something about the node: look at once, for hearsay is no evidence."""
@@ -196,10 +195,7 @@ class Balancer:
         event = log.warning if state is NodeState.DOWN else log.info
         why = {"reason": node.reason} if node.reason else {}
         event(f"node.{state.value}", node=node.name, address=str(node.address), **why)
-        if self.pool.is_panicking is not self._was_panicking:
-            self._was_panicking = self.pool.is_panicking
-            up, known = len(self.pool.up), len(self.pool.nodes)
-            log.warning("pool.panic" if self._was_panicking else "pool.panic_over", up=up, nodes=known)
+        self._note_panic()
         if self._service is not None and state is not NodeState.UP:
             connections = self._service.connections[node.name]
             connections.close_idle()
@@ -211,6 +207,12 @@ class Balancer:
             self._admin.changed()
         if self._on_change is not None:
             self._on_change(node)
+
+    def _note_panic(self) -> None:
+        if self.pool.is_panicking is not self._was_panicking:
+            self._was_panicking = self.pool.is_panicking
+            up, known = len(self.pool.up), len(self.pool.nodes)
+            log.warning("pool.panic" if self._was_panicking else "pool.panic_over", up=up, nodes=known)
 
     def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
         for node in gone:
@@ -230,6 +232,17 @@ class Balancer:
     def _node_silent(self, node: Node) -> None:
         if self._service is not None and self.pool.nodes.get(node.name) is node:
             self._service.connections[node.name].give_up_requests(node.reason)
+
+
+def _router(settings: Settings, pool: Pool) -> Router:
+    """Raises `ConfigurationError`."""
+    rng = random.Random()  # noqa: S311 - spreads load
+    backup = None
+    if settings.failover == "backup":
+        backup = likely_backup(
+            session_finder(settings.cookie_name), keyring(settings).key_of, settings.placement
+        )
+    return Router(pool, route_finder(settings.cookie_name), rng, settings.algorithm, backup)
 
 
 def _patience(settings: Settings) -> Patience:

@@ -19,20 +19,27 @@ LOAD_FLOOR = 0.1
 """Added to every reported load: a node that is idle is not infinitely better than one that is nearly so, and all the
 new sessions between two reports do not go to one node."""
 
+SAME_CREDIT = 1e-9
+"""Round robin's credits that differ by less are equal: they are sums of fractions, and no share is as small."""
+
 
 def round_robin() -> Algorithm:
-    """One after the other, as often as their shares say, evenly interleaved (nginx's smooth weighting)."""
+    """One after the other, as often as their shares say, evenly interleaved (nginx's smooth weighting).
+
+    Credit is counted in choices, not in weights, so it means the same when weights or candidates change: what a node
+    is still owed from before is a choice or so, and never a crowd.
+    """
 
     def choose(candidates: Sequence[Node]) -> Node:
         shares, total = _shares(candidates)
-        best, best_credit = candidates[0], -total
+        best, best_credit = candidates[0], -float("inf")
         for node, share in zip(candidates, shares, strict=True):
             if not share:
                 continue
-            node.credit += share
-            if node.credit > best_credit:
+            node.credit += share / total
+            if node.credit > best_credit + SAME_CREDIT:
                 best, best_credit = node, node.credit
-        best.credit -= total
+        best.credit -= 1.0
         return best
 
     return choose

@@ -38,10 +38,10 @@ class Member:
 
 
 class Members:
-    """`is_up(name)`: whether our own checks find the node up."""
+    """`is_up(name)`: whether our own checks find the node up. `forget_s` may change at any time."""
 
     def __init__(self, forget_s: float, is_up: Callable[[str], bool]) -> None:
-        self._forget_s = forget_s
+        self.forget_s = forget_s
         self._is_up = is_up
         self._members: dict[str, Member] = {}
         self._cluster: str | None = None
@@ -73,7 +73,7 @@ class Members:
             except ValueError as error:
                 problems.append(f"{row.name}: {error}")
         for name, member in tuple(self._members.items()):
-            is_over = member.state is MemberState.LEFT or now - member.living_at >= self._forget_s
+            is_over = member.state is MemberState.LEFT or now - member.living_at >= self.forget_s
             if is_over and not self._is_up(name):
                 del self._members[name]
         return problems

@@ -1,9 +1,10 @@
 """Whether a node is fit for requests: active checks, what requests met, and at-once reaction to a dead address.
 
-Three kinds of evidence, each with its own patience. An address that cannot be connected to (refused, name gone,
-no answer in time: a vanished container shows any of them) is down at once. A failed check counts towards `fall`,
-a failed request towards `request_fall`, both in a row. Only checks bring a node back: `rise` in a row. A node that was
-ejected for its requests, though it passes its checks, may be held: until it is released they do not bring it back.
+Three kinds of evidence, each with its own patience. An address that cannot be connected to (refused, name gone, or
+hanging while a request waits for it: a vanished container shows any of them) is down at once. A failed check counts
+towards `fall`, a failed request towards `request_fall`, both in a row. Only checks bring a node back: `rise` in a row. A
+node that was ejected for its requests, though it passes its checks, may be held: until it is released they do not bring
+it back.
 
 A check that was under way when the node went down says nothing about the time after: its result is recognised by
 its number and ignored.

@@ -8,6 +8,7 @@ The list of nodes may change at any time. A node is one name at one address: a n
 health nobody knows yet, while requests in flight finish at the old one. Nobody is sent to a node that was taken out.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ class Pool:
         self.policy = policy
         self._followers: list[Follower] = []
         self._warming: set[Node] = set()
-        self._ejections = Ejections(policy.eject_s, policy.eject_max_s, policy.eject_share_max)
+        self._ejections = Ejections(*_ejections(policy))
         self._now = 0.0
         self._regroup()
 
@@ -191,6 +192,8 @@ class Pool:
         A node whose name and address stay keeps all that is known of it, and the weight that an operator gave it
         unless the list now says another one than before. A name at another address keeps its counters and the
         operator's order. What does not appear here is gone.
+
+        Raises ExceptionGroup if followers failed; the list is the new one, and all others have heard of it.
         """
         before, self.nodes = self.nodes, {}
         for spec in specs:
@@ -210,8 +213,32 @@ class Pool:
             self._ejections.forget(node)
         self._regroup()
         if gone or come:
-            for follower in self._followers:
+            self._tell(gone, come)
+
+    def _tell(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        """One that fails keeps no other from hearing: who missed a change would be wrong about the list for good."""
+        failures = []
+        for follower in self._followers:
+            try:
                 follower(gone, come)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+        if failures:
+            raise ExceptionGroup("followers of the list of nodes failed", failures)
+
+    def set_policy(self, policy: Policy) -> None:
+        """Go by these rules from now on.
+
+        Other rules for ejections than before begin with a clean slate: nobody is kept out any more, checks decide.
+        """
+        if _ejections(policy) != _ejections(self.policy):
+            for node in self._ejections.over(math.inf):
+                node.health.release()
+            self._ejections = Ejections(*_ejections(policy))
+        self.policy = policy
+        for node in tuple(self._warming):
+            self._warm(node)
+        self._regroup()
 
     def unreachable(self, node: Node, reason: str) -> None:
         self._ejections.pardon(node)
@@ -295,7 +322,8 @@ class Pool:
 
     def _warm(self, node: Node) -> None:
         """Its share rises in a straight line."""
-        passed = (self._now - node.warm_since) / self.policy.slow_start_s
+        slow_start_s = self.policy.slow_start_s
+        passed = (self._now - node.warm_since) / slow_start_s if slow_start_s else 1.0
         node.warmth = min(1.0, WARMTH_MIN + (1.0 - WARMTH_MIN) * passed)
         if node.warmth == 1.0:
             self._warming.discard(node)
@@ -319,6 +347,11 @@ class Pool:
                 raise AssertionError(f"{node.name} finished more requests than it began")
         if not set(self.up) <= set(self.usable) or not set(self.near) <= set(self.usable):
             raise AssertionError("somebody is up and not usable, or preferred and not usable")
+
+
+def _ejections(policy: Policy) -> tuple[float, float, float]:
+    """What of the rules is about them."""
+    return policy.eject_s, policy.eject_max_s, policy.eject_share_max
 
 
 def _successor(node: Node | None, spec: NodeSpec, patience: Patience) -> Node:

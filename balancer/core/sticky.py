@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
+from balancer.core.reader import REMEMBERED_BYTES_MAX
 from sessiond.contract.session_id import SessionId, split
 
 CACHED_COOKIES = 4096
-"""Cookie fields whose route is remembered: a user's next requests carry the same one."""
+"""Cookie fields whose route is remembered, unless they are longer than other parts of heads may be for that: a user's
+next requests carry the same one."""
 
 
 def session_finder(cookie_name: str) -> Callable[[bytes, bytes], SessionId | None]:
@@ -28,12 +30,14 @@ def route_finder(cookie_name: str) -> Callable[[bytes, bytes], str | None]:
     """The same for the name of the node only, which every request asks for."""
     in_cookie, in_path = _patterns(cookie_name)
 
-    @lru_cache(CACHED_COOKIES)
-    def route_of_cookie(cookie: bytes) -> str | None:
+    def read(cookie: bytes) -> str | None:
         session = _first(in_cookie.findall(cookie))
         return session.route if session is not None else None
 
+    remembered = lru_cache(CACHED_COOKIES)(read)
+
     def route_of(cookie: bytes, target: bytes) -> str | None:
+        route_of_cookie = remembered if len(cookie) <= REMEMBERED_BYTES_MAX else read
         route = route_of_cookie(cookie) if cookie else None
         if route is None and b";" in target:
             session = _first(in_path.findall(target.partition(b"?")[0]))

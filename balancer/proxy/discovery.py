@@ -37,7 +37,10 @@ class NoView(Exception):
 
 
 class Discovery:
-    """`start` asks once and then goes on by itself. `check_soon(node)`: its state is about to change."""
+    """`start` asks once and then goes on by itself. `check_soon(node)`: its state is about to change.
+
+    Raises `ConfigurationError` if there is no such token.
+    """
 
     def __init__(
         self, settings: Settings, pool: Pool, node_list: NodeList, check_soon: Callable[[Node], None]
@@ -45,18 +48,34 @@ class Discovery:
         self._pool = pool
         self._node_list = node_list
         self._check_soon = check_soon
-        self._interval_s = settings.discover_interval_s
-        self._seeds = seeds(settings)
-        self._token = discover_token(settings)
         self._members = Members(settings.discover_forget_s, self._is_up)
+        self._seeds: tuple[Address, ...] = ()
         self._turn = 0
+        self._is_cluster_open = True  # a seed's next view may be of any cluster
         self._task: asyncio.Task[None] | None = None
+        self._wanted_now = asyncio.Event()
         self._troubles: dict[str, str] = {}
         self.rounds_failed = 0
         """Rounds since start in which nobody answered."""
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Follow like this from now on. Members that are known stay so, whatever the next view says of them.
+
+        Other seeds may be of another cluster, as the first ones were of any: the first view of one of them decides.
+        Raises `ConfigurationError`, and then nothing has changed.
+        """
+        token, others = discover_token(settings), seeds(settings)
+        if set(others) != set(self._seeds):
+            self._is_cluster_open = True
+            self._turn = 0
+        self._token, self._seeds, self._interval_s = token, others, settings.discover_interval_s
+        self._members.forget_s = settings.discover_forget_s
+        self._wanted_now.set()
 
     async def start(self) -> None:
         """Returns when the members are known, or nobody was there to tell them."""
+        self._wanted_now.clear()
         await self._ask_somebody()
         self._task = asyncio.create_task(self._follow(), name="discovery")
 
@@ -67,7 +86,12 @@ class Discovery:
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._wanted_now.wait()
+            except TimeoutError:
+                pass
+            self._wanted_now.clear()
             try:
                 await self._ask_somebody()
             except Exception:
@@ -80,7 +104,7 @@ class Discovery:
             source = sources[self._turn % len(sources)]
             self._turn += 1
             try:
-                self._heard(await self._view_of(source))
+                self._heard(await self._view_of(source), source)
             except (NoView, WrongCluster) as error:
                 self._note(str(source), str(error))
             else:
@@ -88,8 +112,19 @@ class Discovery:
                 return
         self.rounds_failed += 1
 
-    def _heard(self, view: ClusterView) -> None:
-        problems = self._members.heard(view, asyncio.get_running_loop().time())
+    def _heard(self, view: ClusterView, source: Address) -> None:
+        """Raises `WrongCluster`."""
+        decides = self._is_cluster_open and source in self._seeds
+        now = asyncio.get_running_loop().time()
+        try:
+            problems = self._members.heard(view, now)
+        except WrongCluster:
+            if not decides:
+                raise
+            self._members = Members(self._members.forget_s, self._is_up)
+            problems = self._members.heard(view, now)
+        if decides:
+            self._is_cluster_open = False
         self._note(f"members by {view.node}", "; ".join(problems))
         self._node_list.set_discovered(self._members.specs)
         for name in self._members.draining:

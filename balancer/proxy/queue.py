@@ -22,21 +22,23 @@ class NodeQueue:
         self, node: Node, deadlines: Deadlines, *, active_max: int, waiting_max: int, timeout_s: float
     ) -> None:
         self.node = node
-        self.active_max = active_max
         self._deadlines = deadlines
+        self._waiting: dict[Exchange, float] = {}  # since when, in the order of coming
+        self.configure(active_max=active_max, waiting_max=waiting_max, timeout_s=timeout_s)
+        deadlines.add_reaper(self._reap)
+
+    def configure(self, *, active_max: int, waiting_max: int, timeout_s: float) -> None:
+        """Go by these limits from now on; the time holds for those who wait already, too."""
+        self.active_max = active_max
         self._waiting_max = waiting_max
         self._timeout_s = timeout_s
-        self._waiting: dict[
-            Exchange, float
-        ] = {}  # until when; in the order of coming, which is that of the times
-        deadlines.add_reaper(self._reap)
 
     def join(self, exchange: "Exchange") -> bool:
         """Wait for `admitted`, `turned_away` or `waited_in_vain`; False if too many do so already."""
         if len(self._waiting) >= self._waiting_max:
             self.node.counters.queue_overflows += 1
             return False
-        self._waiting[exchange] = self._deadlines.now + self._timeout_s
+        self._waiting[exchange] = self._deadlines.now
         self.node.queued += 1
         return True
 
@@ -64,7 +66,7 @@ class NodeQueue:
             self._next().admitted(self.node)
 
     def _reap(self, now: float) -> None:
-        while self._waiting and next(iter(self._waiting.values())) <= now:
+        while self._waiting and next(iter(self._waiting.values())) + self._timeout_s <= now:
             self.node.counters.queue_timeouts += 1
             self._next().waited_in_vain()
 

@@ -54,6 +54,7 @@ class ProxyService:
         self.router = router
         self.on_suspicion = on_suspicion
         self.totals = Totals()
+        self.budget = Budget(settings.retry_share, settings.retry_reserve)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         self.discovery: Discovery | None = None  # set by whoever starts it
         self.outbox = Outbox(asyncio.get_running_loop())
@@ -71,7 +72,7 @@ class ProxyService:
     def configure(self, settings: Settings, node_tls: ssl.SSLContext | None) -> None:
         """Serve like this from now on. Open connections keep what they took from the settings before."""
         self.settings = settings
-        self.budget = Budget(settings.retry_share, settings.retry_reserve)
+        self.budget.configure(settings.retry_share, settings.retry_reserve)
         self.notes = Notes.of(settings)
         self.scheme = "http" if settings.tls_certificate_file is None else "https"
         self.trusted_networks = trusted_networks(settings)
@@ -94,6 +95,7 @@ class ProxyService:
         )
         for connections in self.connections.values():
             connections.options = self._connection_options
+            self._limit(connections)
 
     @property
     def active_connections(self) -> int:
@@ -198,6 +200,19 @@ class ProxyService:
             timeout_s=settings.node_queue_timeout_s,
         )
 
+    def _limit(self, connections: NodeConnections) -> None:
+        """The node may have as many requests as the settings say now; who waits for a place gets one that is free."""
+        connections.active_max = self.settings.node_connections_max or sys.maxsize
+        if connections.queue is None:
+            connections.queue = self._queue_for(connections.node)
+        else:
+            connections.queue.configure(
+                active_max=connections.active_max,
+                waiting_max=self.settings.node_queue_max,
+                timeout_s=self.settings.node_queue_timeout_s,
+            )
+            connections.queue.admit_soon()
+
     def _leave_node(self, node: Node) -> None:
         """A tunnel there is over."""
         node.active -= 1
@@ -205,10 +220,11 @@ class ProxyService:
             self.admit_soon(node)
 
     def admit_soon(self, node: Node) -> None:
-        """A node for which requests wait has a place free."""
-        queue = self.connections[node.name].queue
-        if queue is not None:
-            queue.admit_soon()
+        """A node for which requests wait has a place free; of no effect if the node is being taken out, for then all who
+        wait there go elsewhere."""
+        connections = self.connections.get(node.name)
+        if connections is not None and connections.node is node and connections.queue is not None:
+            connections.queue.admit_soon()
 
     def _note_if_all_left(self) -> None:
         if self.is_stopping and not self._clients:

@@ -1,11 +1,12 @@
 """What supervisor and worker say to each other: MessagePack maps, in order, over a socket pair.
 
-    to the worker    settings   how to run, and the operator's orders so far: the first message, before it serves; again
-                                after a reload
-                     order      what the operator wants of a node; answered by `ordered`
+    to the worker    settings   how to run, and all orders that hold: the first message, before it serves; again after
+                                a reload
+                     order      what the operator wants of a node now; answered by `ordered`
+                     orders     what holds for some nodes from now on, an empty order if nothing does; not answered
                      check      another worker noticed something about these nodes
     from the worker  report     its nodes, totals and numbers; nodes whose state changed since the last one
-                     ordered    the order was carried out, or why it was not
+                     ordered    the order, and that it was carried out, or why it was not
 
 The end of the stream is a message too: the other process is gone.
 """
@@ -29,13 +30,14 @@ log = structlog.get_logger("balancer.workers")
 
 
 class Channel(asyncio.Protocol):
-    """`on_message(message)` for each that arrives, `on_end()` once, when there will be none any more."""
+    """`on_message(message)` for each that arrives, `on_end()` once, when there will be none any more; not after `close`."""
 
     def __init__(self, on_message: Callable[[Message], None], on_end: Callable[[], None]) -> None:
         self._on_message = on_message
         self._on_end = on_end
         self._unpacker = msgpack.Unpacker(max_buffer_size=MESSAGE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
+        self._is_closed = False
 
     def send(self, message: Message) -> bool:
         """Whether it was queued. If not, the other process is gone or reads nothing."""
@@ -50,6 +52,8 @@ class Channel(asyncio.Protocol):
         return True
 
     def close(self) -> None:
+        """Send what was queued, and hear of nothing any more, the end included."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.close()
 
@@ -63,10 +67,12 @@ class Channel(asyncio.Protocol):
         except (ValueError, msgpack.exceptions.UnpackException):
             # Only a fault of ours makes such a message; the stream cannot be read any further.
             log.exception("channel.unreadable")
-            self.close()
+            if self._transport is not None:
+                self._transport.close()
             return
         for message in messages:
             self._on_message(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._on_end()
+        if not self._is_closed:
+            self._on_end()

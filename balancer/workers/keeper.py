@@ -16,7 +16,8 @@ import structlog
 from balancer.workers.channel import Channel, Message
 
 START_SPACING_S = 1.0
-"""Least time between two starts in one place, so that a worker that dies at once does not eat the machine."""
+"""Least time between two starts in one place, so that a worker that dies at once does not eat the machine. So soon, and
+for ever, a start that failed is tried again."""
 
 SILENCE_MAX_S = 30.0
 """A worker that has reported nothing for so long is ended. Longer than any pause that a busy machine makes."""
@@ -97,28 +98,19 @@ class Keeper:
 
     async def _run_worker(self) -> None:
         """From a worker's start to its end."""
-        loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            inherited = [theirs.fileno(), *(each.fileno() for each in self._sockets)]
-            # A session of its own: Ctrl-C at the terminal is for the supervisor alone, which passes it on.
-            self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "balancer.workers",
-                *map(str, inherited),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=inherited,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
+        channel = Channel(self._received, ended.set)
+        try:
+            process = await self._start_process(channel)
+        except Exception:
+            # No descriptor, no memory, no process left: that passes, and connections wait in this place's socket.
+            channel.close()
+            if not self._stopping.is_set():  # which closes what a worker would have been given
+                log.exception("worker.not_started", worker=self.number)
+            return
+        self._process, self._channel = process, channel
         self.starts += 1
         log.info("worker.started", worker=self.number, pid=process.pid)
-        channel = Channel(self._received, ended.set)
-        await loop.create_unix_connection(lambda: channel, sock=ours)
-        self._channel = channel
         channel.send(self._instructions(self.number))
         self._listen_for_silence()
         if self._stopping.is_set():
@@ -137,6 +129,26 @@ class Keeper:
             log.error("worker.ended", worker=self.number, pid=process.pid, **how)
         self._on_end(self)
         self.report = None
+
+    async def _start_process(self, channel: Channel) -> asyncio.subprocess.Process:
+        """A worker at the other end of the channel. When it raises, there is none."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # First, for a process that we cannot talk to would have to be ended again.
+            await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
+            inherited = [theirs.fileno(), *(each.fileno() for each in self._sockets)]
+            # A session of its own: Ctrl-C at the terminal is for the supervisor alone, which passes it on.
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "balancer.workers",
+                *map(str, inherited),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=inherited,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
 
     def _received(self, message: Message) -> None:
         self._listen_for_silence()

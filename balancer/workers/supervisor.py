@@ -8,7 +8,7 @@ tells to the others, which look at once; so they agree within a health check, th
 import asyncio
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -21,10 +21,11 @@ from balancer.admin.metrics import families
 from balancer.admin.port import AdminPort
 from balancer.admin.source import UnknownNode
 from balancer.proxy.listening import address_of, open_sockets
-from balancer.settings import Settings, listen_address, validated
+from balancer.settings import Settings, listen_address, nodes, validated
 from balancer.workers.channel import Message
 from balancer.workers.keeper import Keeper
 from balancer.workers.merging import Departed, merged_numbers, merged_rows, merged_totals, processes
+from balancer.workers.orders import Orders
 from balancer.workers.packing import packed_settings
 from sessiond.contract.address import Address
 
@@ -43,7 +44,7 @@ class Supervisor(Collector):
     def __init__(self, settings: Settings) -> None:
         self.settings = validated(settings)
         self.keepers: list[Keeper] = []
-        self._orders: dict[str, dict[str, Any]] = {}
+        self._orders = Orders()
         self._numbers = itertools.count(1)
         self._awaited: dict[tuple[int, Keeper], asyncio.Future[Message | None]] = {}
         self._departed = Departed()
@@ -105,7 +106,9 @@ class Supervisor(Collector):
 
     async def reload(self, settings: Settings) -> list[str]:
         """As `Balancer.reload`. The workers follow within their next turn."""
-        self.settings, waiting = reloading.merged(self.settings, validated(settings))
+        before = self.settings
+        self.settings, waiting = reloading.merged(before, validated(settings))
+        self._orders.reweighted(next(self._numbers), nodes(before), nodes(self.settings))
         self._admin.configure(self.settings)
         for keeper in self.keepers:
             keeper.send(self._instructions(keeper.number))
@@ -147,15 +150,7 @@ class Supervisor(Collector):
         finally:
             for key in asked:
                 self._awaited.pop(key, None)
-        for answer in answers:
-            if "unknown" in answer:
-                raise UnknownNode(answer["unknown"])
-            if "refused" in answer:
-                raise ValueError(answer["refused"])
-        if not answers:
-            raise TimeoutError("no worker serves now; ask again")
-        self._orders[name] = {**self._orders.get(name, {}), **order}
-        (row,) = merged_rows(([answer["row"]] for answer in answers), self._departed)
+        (row,) = merged_rows(([row] for row in _rows(answers)), self._departed)
         return row
 
     def collect(self) -> Iterator[Metric]:
@@ -178,26 +173,27 @@ class Supervisor(Collector):
 
     def _instructions(self, number: int) -> Message:
         settings = packed_settings(self.settings)
-        return {"kind": "settings", "worker": number, "settings": settings, "orders": self._orders}
+        return {"kind": "settings", "worker": number, "settings": settings, "orders": self._orders.all()}
 
     def _received(self, keeper: Keeper, message: Message) -> None:
         match message["kind"]:
             case "report":
                 self._reported(keeper, message)
             case "ordered":
+                if "row" in message:
+                    self._orders.given(message["number"], message["node"], message["order"])
+                    self._tell_orders([message["node"]])
                 waiting = self._awaited.get((message["number"], keeper))
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
 
     def _reported(self, keeper: Keeper, report: Message) -> None:
-        if keeper.report is None:
-            # What was ordered while it started. Numbers that nobody waits for: it did not know them any better.
-            for name, order in self._orders.items():
-                keeper.send({"kind": "order", "number": 0, "node": name, "order": order})
-        keeper.report = report
+        before, keeper.report = keeper.report, report
         if keeper in self._latest:
             self._latest.remove(keeper)
         self._latest.append(keeper)
+        if before is not None:
+            self._nodes_left(_names(before) - _names(report))
         if report["changed"]:
             for other in self.keepers:
                 if other is not keeper:
@@ -205,6 +201,19 @@ class Supervisor(Collector):
             self._admin.changed()
         if all(each.is_serving for each in self.keepers):
             self._all_serving.set()
+
+    def _nodes_left(self, names: set[str]) -> None:
+        """They are gone from a worker's list, and have left unless another one has them. What a list has lacked from the
+        start has not left it: perhaps nobody has told that worker of it yet."""
+        gone = names.difference(*(_names(report) for report in self._reports())) if names else ()
+        self._tell_orders(self._orders.ended(gone))
+
+    def _tell_orders(self, names: Sequence[str]) -> None:
+        """What holds now for these nodes."""
+        if names:
+            orders = {name: self._orders.of(name) for name in names}
+            for keeper in self.keepers:
+                keeper.send({"kind": "orders", "orders": orders})
 
     def _ended(self, keeper: Keeper) -> None:
         if keeper.report is not None:
@@ -214,3 +223,20 @@ class Supervisor(Collector):
             if asked is keeper and not waiting.done():
                 waiting.set_result(None)
         self._admin.changed()
+
+
+def _names(report: Message) -> set[str]:
+    """The nodes in a worker's list."""
+    return {row["name"] for row in report["nodes"]}
+
+
+def _rows(answers: Sequence[Message]) -> list[dict[str, Any]]:
+    """The node's rows by those that carried an order out. Raises as `Source.order` if none did."""
+    rows = [answer["row"] for answer in answers if "row" in answer]
+    if rows:
+        return rows  # one that does not know the node yet is told again when it does
+    for answer in answers:
+        if "unknown" in answer:
+            raise UnknownNode(answer["unknown"])
+        raise ValueError(answer["refused"])
+    raise TimeoutError("no worker serves now; ask again")

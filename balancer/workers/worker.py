@@ -16,11 +16,12 @@ from typing import Any
 import structlog
 
 from balancer.admin.source import UnknownNode
-from balancer.core.pool import Node
+from balancer.core.pool import Node, NodeState
 from balancer.errors import ConfigurationError
 from balancer.server import Balancer
 from balancer.settings import Settings
 from balancer.workers.channel import Channel, Message
+from balancer.workers.orders import Order
 from balancer.workers.packing import unpacked_settings
 from sessiond.contract import logs
 from sessiond.contract.process import EXIT_FAILED, run_process
@@ -43,6 +44,7 @@ class Worker:
         self._channel = Channel(self._received, self._abandoned)
         self._instructed: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._balancer: Balancer | None = None
+        self._orders: dict[str, Order] = {}  # all that hold, for nodes that we do not know yet too
         self._changed: set[str] = set()
         self._report_now = asyncio.Event()
         self._told = asyncio.Event()
@@ -58,14 +60,13 @@ class Worker:
         if instructed is None:
             return
         settings: Settings = unpacked_settings(instructed["settings"])
-        logs.configure(settings.log_format, settings.log_level, may_change=True, worker=instructed["worker"])
+        _configure_logs(settings, instructed["worker"])
         self._balancer = balancer = Balancer(settings, self._sockets, self._node_changed)
         reloading: asyncio.Task[None] | None = None
-        reporting = asyncio.create_task(
-            self._report(min(settings.health_interval_s / 2, REPORT_INTERVAL_MAX_S)), name="reports"
-        )
+        reporting = asyncio.create_task(self._report(balancer), name="reports")
         try:
-            await balancer.start(instructed["orders"])
+            await balancer.start(self._orders)
+            balancer.pool.follow(self._nodes_changed)
             self._report_now.set()
             reloading = asyncio.create_task(self._follow_settings(balancer), name="settings")
             await told.wait()
@@ -89,12 +90,17 @@ class Worker:
     def _received(self, message: Message) -> None:
         match message["kind"]:
             case "settings" if not self._instructed.done():
+                self._orders = message["orders"]
                 self._instructed.set_result(message)
             case "settings":
+                self._orders = message["orders"]
                 self._later.put_nowait(message)
+            case "orders":
+                self._orders_changed(message["orders"])
             case "order":
-                self._channel.send(self._ordered(message))
-                self._report_now.set()
+                answer = self._ordered(message)
+                self._tell()  # first, so that whoever has the answer sees what it did
+                self._channel.send(answer)
             case "check" if self._balancer is not None:
                 for name in message["nodes"]:
                     self._balancer.check_soon(name)
@@ -103,19 +109,25 @@ class Worker:
         while True:
             message = await self._later.get()
             settings = unpacked_settings(message["settings"])
+            number = message["worker"]
             try:
+                _configure_logs(
+                    settings, number
+                )  # first: whoever writes many lines binds a logger when it is configured
                 await balancer.reload(settings)
+                self._obey(self._nodes)
             except ConfigurationError as error:
                 # The supervisor found them good: a file has changed since. It stays with what it had.
+                _configure_logs(balancer.settings, number)
                 log.error("configuration.refused", reason=str(error))  # noqa: TRY400 - no fault of ours to be traced
-            else:
-                logs.configure(
-                    settings.log_format, settings.log_level, may_change=True, worker=message["worker"]
-                )
+            except Exception:
+                # A fault of ours must not end the following for good; the next settings may do.
+                _configure_logs(balancer.settings, number)
+                log.exception("configuration.failed")
 
     def _ordered(self, message: Message) -> Message:
-        """Carry an order out; the answer."""
-        answer: dict[str, Any] = {"kind": "ordered", "number": message["number"]}
+        """Carry an order out; the answer, which repeats it."""
+        answer = {**message, "kind": "ordered"}
         try:
             if self._balancer is None:
                 raise AssertionError("an order before the first report")
@@ -125,6 +137,34 @@ class Worker:
         except (ValueError, TypeError) as error:
             return {**answer, "refused": str(error)}
         return {**answer, "row": row}
+
+    @property
+    def _nodes(self) -> Sequence[Node]:
+        return tuple(self._balancer.pool.nodes.values()) if self._balancer is not None else ()
+
+    def _orders_changed(self, orders: dict[str, Order]) -> None:
+        """What holds for some nodes; empty if nothing does any more."""
+        for name, order in orders.items():
+            if order:
+                self._orders[name] = order
+            else:
+                self._orders.pop(name, None)
+        self._obey([node for node in self._nodes if node.name in orders])
+
+    def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
+        self._obey(come)
+        if gone:
+            self._report_now.set()  # with a node its orders may end
+
+    def _obey(self, nodes: Sequence[Node]) -> None:
+        """Give nodes the state and weight that are wanted; without an order, what they have by themselves."""
+        if self._balancer is None:
+            return
+        pool = self._balancer.pool
+        for node in nodes:
+            order = self._orders.get(node.name, {})
+            pool.set_weight(node, order.get("weight", node.spec.weight))
+            pool.set_order(node, NodeState(order.get("state", NodeState.UP)))
 
     def _abandoned(self) -> None:
         """The supervisor is gone. If it had asked us to end before, somebody wants that at once."""
@@ -136,8 +176,9 @@ class Worker:
         self._changed.add(node.name)
         self._report_now.set()
 
-    async def _report(self, interval_s: float) -> None:
+    async def _report(self, balancer: Balancer) -> None:
         while True:
+            interval_s = min(balancer.settings.health_interval_s / 2, REPORT_INTERVAL_MAX_S)
             try:
                 async with asyncio.timeout(interval_s):
                     await self._report_now.wait()
@@ -162,6 +203,10 @@ class Worker:
                 "changed": list(changed),
             }
         )
+
+
+def _configure_logs(settings: Settings, worker: str) -> None:
+    logs.configure(settings.log_format, settings.log_level, may_change=True, worker=worker)
 
 
 def main(channel: int, listening: Sequence[int]) -> int:

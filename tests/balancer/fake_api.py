@@ -16,6 +16,7 @@ class FakeApi:
     apis: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     token: str | None = None
+    cluster: str = "shop"
     answer: web.Response | None = None
     asked: int = 0
     address: str = "127.0.0.1:0"
@@ -56,4 +57,4 @@ class FakeApi:
             )
             for name, state in self.members.items()
         )
-        return web.json_response(ClusterView("shop", self.name, "any", rows).to_json())
+        return web.json_response(ClusterView(self.cluster, self.name, "any", rows).to_json())

@@ -1,18 +1,23 @@
 """Active checks against scripted servers: what their answers make of a node, and how soon a node comes back."""
 
 import asyncio
+import errno
 import json
+import socket
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from balancer.core.health import Patience
 from balancer.core.pool import Node, NodeState, Pool
-from balancer.proxy.checks import HealthChecker
+from balancer.proxy.checks import CHECK_SPACING_S, HealthChecker
 from balancer.settings import Settings
 from sessiond.contract.address import Address
 from tests.balancer.proxy.stage import Connection, ScriptedNode, until
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 
 
 def answer(status: int, body: bytes = b"", *fields: bytes) -> bytes:
@@ -53,6 +58,10 @@ async def checked(
         (answer(200, b'{"node": 3}'), NodeState.UP, "", None),
         (answer(302), NodeState.UP, "", None),
         (b"HTTP/1.0 200 OK\r\n\r\nfine", NodeState.UP, "", None),
+        (HINTS + HINTS + answer(200, view("alive")), NodeState.UP, "", 7),
+        (HINTS + chunked(view("alive")), NodeState.UP, "", 7),
+        (HINTS + answer(503, view("joining")), NodeState.DOWN, "joining", None),
+        (HINTS, NodeState.DOWN, "without an answer", None),
         (answer(503, view("draining")), NodeState.DRAINING, "draining", 7),
         (answer(200, view("draining")), NodeState.DRAINING, "draining", 7),
         (answer(503, view("joining")), NodeState.DOWN, "joining", None),
@@ -152,6 +161,102 @@ async def test_a_silent_node_is_asked_again_without_a_pause_and_reported_once_it
         assert len(server.requests) == 1 + 3
     finally:
         await checker.stop()
+        await server.stop()
+
+
+async def test_suspicions_however_many_leave_a_pause_between_two_checks() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(200, view("alive")))
+
+    server = ScriptedNode("node1", script)
+    await server.start()
+    node = Node("node1", server.address, Patience(rise=1, fall=3, request_fall=5))
+    checker = HealthChecker(Settings(health_interval_s=3600), Pool([node]))
+    ask, began = checker._ask, []
+
+    async def asked(node: Node) -> tuple[int, bytes]:
+        began.append(asyncio.get_running_loop().time())
+        return await ask(node)
+
+    checker._ask = asked  # type: ignore[method-assign]  # to know when
+    await checker.start()
+
+    def is_over() -> bool:
+        checker.check_soon(node)
+        return len(began) == 4
+
+    try:
+        await until(is_over)
+        assert all(later - earlier > 0.9 * CHECK_SPACING_S for earlier, later in pairwise(began[1:]))
+    finally:
+        await checker.stop()
+        await server.stop()
+
+
+async def fate(address: Address, monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> Node:
+    """A node that was up, after one more check of it. `error`: of the connect, instead of what there is."""
+    node = Node("node1", address, Patience(rise=1, fall=3, request_fall=5))
+    pool = Pool([node])
+    pool.check_passed(node, node.health.check_started(), sessions=None, draining=False)
+
+    async def fail(*_address: object, **_options: object) -> None:
+        raise error or AssertionError
+
+    if error is not None:
+        monkeypatch.setattr(asyncio, "open_connection", fail)
+    checker = HealthChecker(Settings(health_interval_s=3600), pool)
+    try:
+        await checker.start()
+    finally:
+        await checker.stop()
+    return node
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed"), "connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host"),
+        (OSError("Multiple exceptions: refused, refused"), "Multiple exceptions: refused, refused"),
+    ],
+)
+async def test_a_node_to_which_nobody_can_connect_is_down_at_once(
+    error: OSError, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await fate(Address("node1.example", 80), monkeypatch, error)
+    assert (node.state, node.reason) == (NodeState.DOWN, reason)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    ],
+)
+async def test_what_is_wrong_with_our_own_machine_takes_no_node_down_at_once(
+    error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await fate(Address("node1.example", 80), monkeypatch, error)
+    assert node.state is NodeState.UP
+
+
+async def test_a_connection_that_breaks_off_within_a_check_takes_no_node_down_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        connection.reset()
+
+    server = ScriptedNode("node1", script)
+    await server.start()
+    try:
+        node = await fate(server.address, monkeypatch, None)
+        assert node.state is NodeState.UP
+    finally:
         await server.stop()
 
 

@@ -1,6 +1,7 @@
 """SIGHUP: the configuration is read anew and followed, and nobody who is connected notices."""
 
 import asyncio
+import json
 import os
 import signal
 import ssl
@@ -13,13 +14,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from balancer.errors import ConfigurationError
-from balancer.reloading import LIVE
 from balancer.server import Balancer
-from balancer.settings import Settings
+from sessiond.contract.cluster_view import MemberState
+from sessiond.contract.session_id import Keyring
+from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import DEADLINE_S, ScriptedNode, eventually, until
-from tests.balancer.running import settings_for
+from tests.balancer.running import serve, settings_for
 from tests.balancer.test_cli import free_port
 from tests.support import certificates
 from tests.support.programs import environment
@@ -78,33 +81,225 @@ async def test_settings_that_make_no_sense_change_nothing(
     assert (await ask(balancer)).startswith(b"HTTP/1.1 200 ")
 
 
-def test_live_settings_exist() -> None:
-    assert {field for field in LIVE if field not in Settings.__dataclass_fields__} == set()
+async def test_a_panic_that_other_rules_begin_or_end_is_told(
+    nodes: list[ScriptedNode], balancer: Balancer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await nodes[0].stop()
+    await until(lambda: len(balancer.pool.up) == 1)
+    await balancer.reload(replace(balancer.settings, panic_threshold=0.9))
+    assert "pool.panic " in capsys.readouterr().out
+    await balancer.reload(replace(balancer.settings, panic_threshold=0.0))
+    assert "pool.panic_over" in capsys.readouterr().out
+
+
+async def test_retries_that_were_spent_or_refused_stay_so(balancer: Balancer) -> None:
+    budget = balancer._service.budget
+    while budget.withdraw():
+        pass
+    assert await balancer.reload(replace(balancer.settings, retry_share=0.0, retry_reserve=100)) == []
+    budget = balancer._service.budget
+    assert (budget.balance, budget.refusals) == (0.0, 1)
+
+
+async def test_a_secret_that_was_rotated_in_its_file_is_read_again(
+    nodes: list[ScriptedNode], tmp_path: Path
+) -> None:
+    file, secrets = (
+        tmp_path / "secret",
+        ("the secret of before, 32 letters", "another one, with as many of them"),
+    )
+    file.write_text(secrets[0])
+    balancer = Balancer(settings_for(nodes, failover="backup", secret_file=file))
+    await balancer.start()
+
+    def is_known(secret: str) -> bool:
+        """Whether its sessions' backups are found."""
+        token = Keyring([secret.encode()], "default").new_token(bytes(16))
+        known = balancer.pool.nodes
+        find = balancer._service.router._likely_backup
+        return find(f"SESSIONID={token}.lost".encode(), b"/", known, known.values()) is not None
+
+    try:
+        assert [is_known(secret) for secret in secrets] == [True, False]
+        file.write_text(secrets[1])
+        await balancer.reload(balancer.settings)
+        assert [is_known(secret) for secret in secrets] == [False, True]
+        file.write_text("short")
+        with pytest.raises(ConfigurationError, match=f"secret_file {file}"):
+            await balancer.reload(balancer.settings)
+        assert [is_known(secret) for secret in secrets] == [False, True]
+    finally:
+        await balancer.stop()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    """Of a cluster of three, none of which our checks find up."""
+    api = FakeApi("node1", dict.fromkeys(("node1", "node2", "node3"), MemberState.ALIVE))
+    await api.start()
+    yield api
+    await api.stop()
+
+
+@asynccontextmanager
+async def following(api: FakeApi, **settings: Any) -> AsyncIterator[Balancer]:
+    balancer = Balancer(
+        settings_for([], **{"discover": (api.address,), "discover_interval_s": 0.02, **settings})
+    )
+    try:
+        await balancer.start()
+        yield balancer
+    finally:
+        await balancer.stop()
+
+
+async def test_a_token_of_the_nodes_that_was_rotated_in_its_file_is_read_again(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("before")
+    api.token = "before"
+    async with following(api, discover_token_file=file) as balancer:
+        api.token = "after"
+        api.members["node4"] = MemberState.ALIVE
+        file.write_text("after")
+        await balancer.reload(balancer.settings)
+        await until(lambda: "node4" in balancer.pool.nodes)
+
+
+@pytest.mark.parametrize(
+    "name", ["discover", "discover_forget_s", "discover_interval_s", "discover_token_file"]
+)
+async def test_members_stay_known_when_it_changes_how_they_are_asked_for(
+    api: FakeApi, tmp_path: Path, name: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("s3cret")
+    lonely = FakeApi("node2", {"node2": MemberState.ALIVE})  # it was cut off
+    await lonely.start()
+    try:
+        values = {
+            "discover": (lonely.address,), "discover_forget_s": 200.0, "discover_interval_s": 0.03, "discover_token_file": token
+        }  # fmt: skip
+        async with following(api) as balancer:
+            assert list(balancer.pool.nodes) == ["node1", "node2", "node3"]
+            api.members = {"node1": MemberState.ALIVE}
+            asked = api.asked + lonely.asked
+            assert await balancer.reload(replace(balancer.settings, **{name: values[name]})) == []
+            await until(lambda: api.asked + lonely.asked > asked + 3)
+            assert list(balancer.pool.nodes) == ["node1", "node2", "node3"]
+    finally:
+        await lonely.stop()
+
+
+async def test_a_change_of_how_members_are_asked_for_does_not_wait_for_the_next_look(api: FakeApi) -> None:
+    async with following(api, discover_interval_s=3600.0) as balancer:
+        api.members["node4"] = MemberState.ALIVE
+        await balancer.reload(replace(balancer.settings, discover_interval_s=1800.0))
+        await until(lambda: "node4" in balancer.pool.nodes)
+
+
+async def test_other_seeds_may_be_of_another_cluster_whose_members_are_the_list_from_then_on(
+    api: FakeApi,
+) -> None:
+    other = FakeApi("blog1", {"blog1": MemberState.ALIVE}, cluster="blog")
+    await other.start()
+    await other.stop()
+    api.apis["node1"] = api.address
+    try:
+        async with following(api) as balancer:
+            asked = api.asked
+            await balancer.reload(replace(balancer.settings, discover=(other.address,)))
+            await until(
+                lambda: api.asked > asked + 1
+            )  # the members themselves, for the seed says nothing yet
+            assert list(balancer.pool.nodes) == ["node1", "node2", "node3"]
+            await other.start()
+            await until(lambda: list(balancer.pool.nodes) == ["blog1"])
+            other.members["blog2"] = MemberState.ALIVE
+            await until(lambda: list(balancer.pool.nodes) == ["blog1", "blog2"])
+    finally:
+        await other.stop()
+
+
+async def test_who_has_the_cluster_name_the_nodes_from_now_on_loses_none_of_them(
+    nodes: list[ScriptedNode], balancer: Balancer, api: FakeApi
+) -> None:
+    api.members = {node.name: MemberState.ALIVE for node in nodes}
+    api.addresses = {node.name: str(node.address) for node in nodes}
+    known = dict(balancer.pool.nodes)
+    settings = replace(balancer.settings, node=(), discover=(api.address,))
+    assert await balancer.reload(settings) == []
+    assert balancer.pool.nodes == known
+    assert await balancer.reload(replace(settings, node=settings_for(nodes).node, discover=())) == []
+    assert balancer.pool.nodes == known
+
+
+async def shown(balancer: Balancer) -> str:
+    """The last name in its certificate."""
+    _, writer = await asyncio.open_connection(*balancer.listen_address, ssl=certificates.client_context())
+    names: ssl.SSLObject = writer.get_extra_info("ssl_object")
+    found = [str(name) for _, name in names.getpeercert()["subjectAltName"]]  # type: ignore[index,misc]
+    writer.close()
+    return found[-1]
 
 
 async def test_a_new_certificate_is_shown_from_then_on(nodes: list[ScriptedNode], tmp_path: Path) -> None:
     certificate, key = certificates.write(tmp_path, "127.0.0.1", "old.example")
     balancer = Balancer(settings_for(nodes, tls_certificate_file=certificate, tls_key_file=key))
     await balancer.start()
-
-    async def shown() -> str:
-        _, writer = await asyncio.open_connection(*balancer.listen_address, ssl=certificates.client_context())
-        names: ssl.SSLObject = writer.get_extra_info("ssl_object")
-        found = [str(name) for _, name in names.getpeercert()["subjectAltName"]]  # type: ignore[index,misc]
-        writer.close()
-        return found[-1]
-
     try:
-        assert await shown() == "old.example"
+        assert await shown(balancer) == "old.example"
         certificates.write(tmp_path, "127.0.0.1", "new.example")
         await balancer.reload(balancer.settings)
-        assert await shown() == "new.example"
+        assert await shown(balancer) == "new.example"
         certificate.write_text("spoilt")
         with pytest.raises(ConfigurationError, match=f"tls_certificate_file {certificate}"):
             await balancer.reload(balancer.settings)
-        assert await shown() == "new.example"
+        assert await shown(balancer) == "new.example"
     finally:
         await balancer.stop()
+
+
+async def test_another_certificate_may_be_in_another_file(nodes: list[ScriptedNode], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    certificate, key = certificates.write(tmp_path, "127.0.0.1", "old.example")
+    balancer = Balancer(settings_for(nodes, tls_certificate_file=certificate, tls_key_file=key))
+    await balancer.start()
+    try:
+        certificate, key = certificates.write(tmp_path / "other", "127.0.0.1", "new.example")
+        settings = replace(balancer.settings, tls_certificate_file=certificate, tls_key_file=key)
+        assert await balancer.reload(settings) == []
+        assert await shown(balancer) == "new.example"
+    finally:
+        await balancer.stop()
+
+
+async def test_whom_we_believe_to_be_a_node_and_what_we_show_it_follow_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "stranger").mkdir()
+    stranger, right = tmp_path / "stranger" / "authority.pem", certificates.write_authority(tmp_path)
+    trustme.CA().cert_pem.write_to_path(stranger)
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.authority().issue_cert("127.0.0.1").configure_cert(asking)
+    certificates.authority().configure_trust(asking)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    node = ScriptedNode("node1", serve, tls=asking)
+    await node.start()
+    balancer = Balancer(settings_for([node], node_tls=True, node_tls_ca_file=stranger))
+    await balancer.start()
+    try:
+        assert "certificate verify failed" in balancer.pool.nodes["node1"].reason
+        certificate, key = certificates.write(tmp_path, "balancer")
+        settings = replace(
+            balancer.settings,
+            node_tls_ca_file=right, node_tls_certificate_file=certificate, node_tls_key_file=key,
+        )  # fmt: skip
+        assert await balancer.reload(settings) == []
+        await until(lambda: balancer.pool.up)
+        assert (await ask(balancer)).endswith(b"node1")
+    finally:
+        await balancer.stop()
+        await node.stop()
 
 
 class Program:
@@ -243,5 +438,33 @@ async def test_a_bad_file_is_named_and_the_old_configuration_stays(
         program.configure(*nodes, workers=2, log_level='"debug"')
         await program.reload()
         assert '"settings": ["workers"]' in program.log
+    finally:
+        assert await program.stop() == 0, program.log
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_lines_of_the_access_log_have_the_form_that_is_configured_now(
+    nodes: list[ScriptedNode], tmp_path: Path, workers: int
+) -> None:
+    program = Program(tmp_path)
+    program.configure(*nodes, access_log="true", log_format='"console"')
+    await program.start("--workers", str(workers))
+
+    def served() -> list[str]:
+        return [line for line in program.log.splitlines() if "request.served" in line]
+
+    async def serve_one() -> str:
+        before = len(served())
+        async with load(program.listen, 1) as answered:
+            await until(answered)
+        await until(lambda: len(served()) > before)
+        return served()[-1]
+
+    try:
+        assert not (await serve_one()).startswith("{")
+        program.configure(*nodes, access_log="true", log_format='"json"')
+        await program.reload()
+        assert json.loads(await serve_one())["event"] == "request.served"
     finally:
         assert await program.stop() == 0, program.log

@@ -287,7 +287,10 @@ def broken_promises(row: Row, scheme: Scheme) -> list[str]:
 
 def options_of(scheme: Scheme) -> list[str]:
     """As a site would write them."""
-    return [option.format(directory="/var/lib", store=f"{scheme.store}://…") for option in scheme.options]
+    options = [option.format(directory="/var/lib", store=f"{scheme.store}://…") for option in scheme.options]
+    zones = ["--zone=…"] if scheme.is_zoned else []
+    roles = [f"{scheme.states} nodes --role=state"] if scheme.states else []
+    return [*options, *zones, *roles]
 
 
 def table(rows: Iterable[Row], sizes: tuple[int, int]) -> str:
@@ -310,7 +313,8 @@ def table(rows: Iterable[Row], sizes: tuple[int, int]) -> str:
                 str(row.killed),
                 str(row.pair_killed),
                 str(row.restarted),
-                *(f"{cost.write.wire_bytes:,.0f}" for cost in row.costs),
+                # Where nothing is sent, what idle nodes say can be a byte more than what was said meanwhile.
+                *(f"{max(0.0, cost.write.wire_bytes):,.0f}" for cost in row.costs),
                 *(f"{cost.write.cpu_us:,.0f}" for cost in row.costs),
                 f"{row.costs[0].p99_ms:.1f}",
                 f"{row.memory_bytes:,.0f}",

@@ -52,6 +52,24 @@ def test_in_a_whole_round_every_node_gets_its_weight(weights: list[int]) -> None
     assert [chosen[node] for node in nodes] == weights
 
 
+@pytest.mark.parametrize("heavy", [100, 1000])
+def test_what_round_robin_owed_by_old_weights_sends_no_crowd_to_one_node_by_new_ones(heavy: int) -> None:
+    choose = chooser("round-robin")
+    nodes = nodes_of(heavy, 1)
+    for _ in range(heavy // 2):
+        choose(nodes)
+    nodes[0].weight = 1
+    assert abs(Counter(choose(nodes).name for _ in range(20))["a"] - 10) <= 1
+
+
+def test_what_round_robin_owed_beside_a_big_node_sends_no_crowd_to_a_small_one_without_it() -> None:
+    choose = chooser("round-robin")
+    big, small, fresh = nodes_of(1000, 1, 1)
+    for _ in range(500):
+        choose([big, small])
+    assert abs(Counter(choose([small, fresh]).name for _ in range(20))["b"] - 10) <= 1
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

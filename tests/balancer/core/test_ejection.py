@@ -127,3 +127,23 @@ def test_a_node_that_was_taken_out_makes_room() -> None:
     nodes.at(10.0)
     nodes.fail(3)
     assert nodes[3].state is NodeState.DOWN
+
+
+def test_new_rules_for_ejections_begin_with_a_clean_slate() -> None:
+    nodes = Nodes(2)
+    nodes.fail(1)
+    nodes.pool.set_policy(Policy(**{**POLICY, "eject_s": 4.0}))
+    nodes.at(0.0)
+    assert nodes[1].state is NodeState.UP
+    nodes.fail(1)
+    assert nodes.time_out(1) == 4.0
+
+
+def test_the_same_rules_once_more_let_nobody_in_before_its_time() -> None:
+    nodes = Nodes(2)
+    nodes.fail(1)
+    nodes.at(5.0)
+    nodes.pool.set_policy(Policy(**POLICY, zone="z"))
+    assert nodes.time_out(1) == 5.0
+    nodes.fail(1)
+    assert nodes.time_out(1) == 20.0

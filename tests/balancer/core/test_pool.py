@@ -105,6 +105,23 @@ def test_followers_hear_of_everybody_who_is_there_and_then_of_changes_only() -> 
     assert heard == [([], ["a", "b"]), (["80", "80"], ["b", "c"])]
 
 
+def test_a_follower_that_fails_keeps_no_other_from_hearing() -> None:
+    heard: list[str] = []
+
+    def failing(gone: Sequence[Node], _come: Sequence[Node]) -> None:
+        if gone:
+            raise KeyError(gone[0].name)
+
+    pool = pool_of(spec("a"))
+    pool.follow(failing)
+    pool.follow(lambda _gone, come: heard.extend(node.name for node in come))
+    with pytest.raises(ExceptionGroup) as failure:
+        pool.set_nodes([spec("b")], PATIENCE)
+    assert [repr(error) for error in failure.value.exceptions] == ["KeyError('a')"]
+    assert heard == ["a", "b"]
+    pool.check_invariants()
+
+
 def test_nodes_that_nobody_has_asked_yet_are_better_than_none() -> None:
     pool = pool_of(spec("a"))
     pool.set_nodes([spec("b"), spec("c")], PATIENCE)
@@ -201,6 +218,37 @@ def test_nodes_that_nobody_has_asked_yet_are_no_reason_for_a_panic() -> None:
     assert not pool.is_panicking
     pool.unreachable(pool.nodes["b"], "refused")
     assert pool.is_panicking
+
+
+def test_new_rules_are_followed_at_once() -> None:
+    pool = pool_of(spec("a"), spec("b", zone="z"), spec("c", zone="z"))
+    a, b, c = pool.nodes.values()
+    pool.unreachable(a, "refused")
+    pool.unreachable(b, "refused")
+    assert (pool.near, pool.is_panicking) == ((c,), False)
+    pool.set_policy(Policy(panic_threshold=0.5))
+    assert (pool.near, pool.is_panicking) == ((a, b, c), True)
+    pool.check_invariants()
+    pool.set_policy(Policy(panic_threshold=0.5, zone="z"))
+    assert pool.near == (b, c)
+    pool.set_policy(Policy())
+    assert (pool.near, pool.is_panicking) == ((c,), False)
+    pool.check_invariants()
+
+
+def test_a_node_that_warms_up_does_so_as_fast_as_the_new_rules_say() -> None:
+    pool = pool_of(spec("a"), slow_start_s=10.0)
+    node = pool.nodes["a"]
+    pool.tick(100.0)
+    pool.unreachable(node, "refused")
+    come_up(pool, node)
+    pool.tick(105.0)
+    pool.set_policy(Policy(slow_start_s=50.0))
+    assert node.warmth == pytest.approx(0.19)
+    pool.set_policy(Policy())
+    assert node.warmth == 1.0
+    pool.tick(106.0)
+    pool.check_invariants()
 
 
 LISTS = st.lists(

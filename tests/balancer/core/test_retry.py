@@ -67,3 +67,24 @@ def test_the_budget_saves_no_more_than_its_reserve() -> None:
     for _ in range(100):
         budget.deposit()
     assert [budget.withdraw() for _ in range(3)] == [True, True, False]
+
+
+def test_a_smaller_reserve_keeps_what_fits_and_what_was_refused_stays_counted() -> None:
+    budget = Budget(0.0, 3)
+    assert [budget.withdraw() for _ in range(4)] == [True] * 3 + [False]
+    budget.configure(0.5, 1)
+    assert (budget.balance, budget.refusals) == (0.0, 1)
+    for _ in range(4):
+        budget.deposit()
+    assert budget.balance == 1.0
+
+
+def test_a_larger_reserve_has_the_difference_at_once_and_what_was_spent_stays_spent() -> None:
+    budget = Budget(0.0, 3)
+    budget.withdraw()
+    budget.configure(0.0, 5)
+    assert budget.balance == 4.0
+    budget.configure(0.0, 5)
+    assert budget.balance == 4.0
+    budget.configure(0.0, 2)
+    assert budget.balance == 2.0

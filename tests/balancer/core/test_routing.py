@@ -1,6 +1,7 @@
 """Which node a request is sent to."""
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -67,6 +68,17 @@ def test_a_cookie_name_with_special_characters_is_taken_literally() -> None:
     find = route_finder("__Host-s.id")
     assert find(b"__Host-s.id=" + TOKEN + b".node1", b"/") == "node1"
     assert find(b"__Host-sxid=" + TOKEN + b".node1", b"/") is None
+
+
+def test_long_cookies_are_read_and_not_remembered_so_that_memory_is_bounded() -> None:
+    find = route_finder("SESSIONID")
+    kept = []
+    for padding in (100, 5000):
+        field = cookie(b"node1") + b"; padding=" + b"x" * padding
+        before = sys.getrefcount(field)
+        assert find(field, b"/") == "node1"
+        kept.append(sys.getrefcount(field) - before)
+    assert kept == [1, 0]
 
 
 def test_a_session_goes_to_its_node_while_that_is_up() -> None:

@@ -100,6 +100,15 @@ async def test_the_last_list_stays_when_nobody_answers_and_is_followed_again_lat
         await until(lambda: "node3" in following.names)
 
 
+async def test_a_member_that_nobody_calls_living_any_more_is_forgotten_after_its_time(
+    apis: tuple[FakeApi, FakeApi],
+) -> None:
+    api = apis[0]
+    async with Following(api, discover_forget_s=0.1) as following:
+        del api.members["node2"]
+        await until(lambda: following.names == ["node1"])
+
+
 async def test_it_starts_with_an_empty_list_when_nobody_is_there_yet(apis: tuple[FakeApi, FakeApi]) -> None:
     api = apis[0]
     await api.stop()

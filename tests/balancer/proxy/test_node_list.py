@@ -1,11 +1,15 @@
 """Nodes that are added, taken out and moved while requests are under way."""
 
 import asyncio
+from dataclasses import replace
 
 from balancer.core.health import Patience
 from balancer.core.node_spec import NodeSpec
 from balancer.core.pool import Pool
+from balancer.proxy.checks import HealthChecker
+from balancer.settings import Settings
 from tests.balancer.proxy.stage import OK, Connection, ScriptedNode, Stage, cookie, get, until
+from tests.support import certificates
 
 PATIENCE = Patience(rise=1, fall=3, request_fall=10)
 
@@ -100,6 +104,37 @@ async def test_who_waits_for_a_connection_to_a_node_that_is_taken_out_goes_elsew
         set_nodes(stage.pool, staying)
         assert (await client.answer())[0] == 200
         assert len(staying.requests) == 1
+
+
+async def test_a_busy_node_that_is_taken_out_sends_all_its_requests_elsewhere_and_everybody_hears_of_it() -> (
+    None
+):
+    leaving, staying, coming = (ScriptedNode(f"node{number}") for number in (1, 2, 3))
+    await coming.start()
+    checker: HealthChecker | None = None
+    try:
+        async with Stage(leaving, staying, node_connections_max=1) as stage:
+            checker = HealthChecker(Settings(health_interval_s=0.01), stage.pool)
+            await checker.start()
+            node, connections = stage["node1"], stage.service.connections["node1"]
+            # A handshake that a plain server does not answer: the connect lasts for as long as we like.
+            connections.options = replace(connections.options, tls=certificates.client_context())
+            clients = [await stage.client(), await stage.client()]
+            for client, (active, queued) in zip(clients, ((1, 0), (1, 1)), strict=True):
+                await client.send(get(b"/", cookie("node1")))
+                await until(lambda wanted=(active, queued): (node.active, node.queued) == wanted)  # type: ignore[misc]
+            stage.pool.set_nodes([NodeSpec(each.name, each.address) for each in (staying, coming)], PATIENCE)
+            assert [(await client.answer())[0] for client in clients] == [200, 200]
+            assert (node.active, node.queued) == (0, 0)
+            checks = len(leaving.requests)
+            await until(lambda: len(coming.requests) > 8)
+            assert len(leaving.requests) <= checks + 1  # one may have been under way
+            stage.pool.set_nodes([NodeSpec("node2", staying.address)], PATIENCE)
+            assert [watched.name for watched in checker._watches] == ["node2"]
+    finally:
+        if checker is not None:
+            await checker.stop()
+        await coming.stop()
 
 
 async def test_a_referral_to_nowhere_from_the_last_node_as_it_is_taken_out_is_answered() -> None:

@@ -1,7 +1,10 @@
 """A node at its limit: who waits, who goes elsewhere, and who is told to come back."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
+
+import pytest
 
 from balancer.core.health import Patience
 from balancer.core.node_spec import NodeSpec
@@ -127,7 +130,8 @@ async def test_new_sessions_and_those_of_dead_nodes_go_where_there_is_room() -> 
     async with Stage(full, free, node_connections_max=1) as stage:
         (first,) = await asking(stage, 1)
         for request in (get(b"/"), get(b"/", cookie("node9"))):
-            for client in await asking(stage, 4, request):
+            for _ in range(4):  # one after the other: else node2 is full as well
+                (client,) = await asking(stage, 1, request)
                 assert (await client.answer())[0] == 200
         assert (len(full.requests), len(free.requests)) == (1, 8)
         gate.let(1)
@@ -231,3 +235,39 @@ async def test_who_waits_for_a_node_that_dies_goes_elsewhere() -> None:
         assert [(await client.answer())[0] for client in clients] == [200] * 3
         assert stage["node1"].state is NodeState.DOWN
         assert len(live.requests) == 3
+
+
+@pytest.mark.parametrize("limit", [3, 0])
+async def test_who_waits_gets_a_place_as_soon_as_the_limit_is_raised_or_lifted(limit: int) -> None:
+    gate = Gate()
+    async with Stage(ScriptedNode("node1", gate), node_connections_max=1) as stage:
+        clients = await asking(stage, 3)
+        assert (stage["node1"].active, stage["node1"].queued) == (1, 2)
+        stage.service.configure(replace(stage.service.settings, node_connections_max=limit), None)
+        await until(lambda: gate.here == 3)
+        gate.let(3)
+        assert [(await client.answer())[0] for client in clients] == [200] * 3
+
+
+async def test_a_limit_that_is_set_while_requests_are_served_holds_for_those_that_come_then() -> None:
+    gate = Gate()
+    async with Stage(ScriptedNode("node1", gate)) as stage:
+        clients = await asking(stage, 2)
+        stage.service.configure(replace(stage.service.settings, node_connections_max=1), None)
+        clients += await asking(stage, 1)
+        assert (stage["node1"].active, stage["node1"].queued) == (2, 1)
+        gate.let(1)
+        assert (await clients[0].answer())[0] == 200
+        assert (stage["node1"].active, stage["node1"].queued) == (1, 1)
+        gate.let(2)
+        assert [(await client.answer())[0] for client in clients[1:]] == [200] * 2
+
+
+async def test_a_shorter_wait_holds_for_those_who_wait_already() -> None:
+    gate = Gate()
+    async with Stage(ScriptedNode("node1", gate), node_connections_max=1, node_queue_timeout_s=60) as stage:
+        first, second = await asking(stage, 2)
+        stage.service.configure(replace(stage.service.settings, node_queue_timeout_s=0.05), None)
+        assert (await second.answer())[0] == 503
+        gate.let(1)
+        assert (await first.answer())[0] == 200

@@ -1,46 +1,27 @@
-"""Several workers behind one port, as real processes: shares, replacement, orders, sums, and an end in peace."""
+"""Several workers behind one port, as real processes: shares, replacement, sums, and an end in peace."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+import sys
 from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from balancer.errors import ConfigurationError
+from balancer.workers.channel import Channel, Message
+from balancer.workers.packing import packed_settings
 from balancer.workers.supervisor import Supervisor
-from tests.balancer.proxy.stage import ScriptedNode, eventually, until
+from tests.balancer.proxy.stage import DEADLINE_S, ScriptedNode, eventually, until
 from tests.balancer.running import settings_for
+from tests.balancer.workers.running import ask
 
 pytestmark = pytest.mark.process
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-@pytest.fixture
-async def supervisor(nodes: list[ScriptedNode]) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(settings_for(nodes, workers=2))
-    await supervisor.start()
-    yield supervisor
-    await supervisor.stop()
-    assert [keeper.pid for keeper in supervisor.keepers] == [None, None]
-
-
-async def ask(supervisor: Supervisor) -> bytes:
-    """One request over a connection of its own; the answer's body."""
-    reader, writer = await asyncio.open_connection(*supervisor.listen_address)
-    try:
-        async with asyncio.timeout(20):
-            writer.write(REQUEST)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200 "), head
-            return await reader.readexactly(5)
-    finally:
-        writer.close()
 
 
 def requests_of(supervisor: Supervisor) -> list[int]:
@@ -106,28 +87,48 @@ async def test_a_killed_worker_is_replaced_and_waiting_connections_and_counts_su
         assert sum(row["requests"] for row in (await answer.json())["nodes"]) == 80
 
 
-async def test_orders_reach_all_workers_and_those_that_start_later(
-    supervisor: Supervisor, web: aiohttp.ClientSession
+async def test_a_place_whose_next_worker_cannot_be_started_at_once_gets_one_later(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = f"http://{supervisor.admin_address}/v1/nodes"
+    monkeypatch.setattr("balancer.workers.keeper.START_SPACING_S", 0.1)
+    start = asyncio.create_subprocess_exec
+    refusals = [OSError(errno.EMFILE, "Too many open files"), OSError(errno.EAGAIN, "Try again")]
 
-    async def put(name: str, body: Any) -> tuple[int, dict[str, Any]]:
-        async with web.put(f"{url}/{name}", json=body) as answer:
-            return answer.status, await answer.json()
+    async def start_or_fail(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop(0)
+        return await start(*command, **options)
 
-    status, row = await put("node1", {"state": "maintenance", "weight": 3})
-    assert (status, row["state"], row["weight"]) == (200, "maintenance", 3)
-    assert {await ask(supervisor) for _ in range(40)} == {b"node2"}
-    victim = supervisor.keepers[1].pid
-    assert victim is not None
-    os.kill(victim, signal.SIGKILL)
-    await until(lambda: supervisor.keepers[1].starts == 2 and supervisor.keepers[1].is_serving)
-    assert {await ask(supervisor) for _ in range(40)} == {b"node2"}
-    status, problem = await put("node9", {"state": "up"})
-    assert (status, problem["message"]) == (404, "there is no node of that name; the nodes are node1, node2")
-    status, problem = await put("node1", {"weight": -1})
-    assert (status, problem["error"]) == (400, "bad_order")
-    assert supervisor.nodes()[0]["weight"] == 3
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_or_fail)
+    keeper = supervisor.keepers[0]
+    assert keeper.pid is not None
+    with structlog.testing.capture_logs() as lines:
+        os.kill(keeper.pid, signal.SIGKILL)
+        await until(lambda: keeper.starts == 2 and keeper.is_serving)
+    assert [line["worker"] for line in lines if line["event"] == "worker.not_started"] == [1, 1]
+    for _ in range(10):
+        await ask(supervisor)
+
+
+async def test_a_worker_that_was_told_to_end_and_does_so_in_peace_says_so_with_its_exit_code(
+    nodes: list[ScriptedNode],
+) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, socket.create_server(("127.0.0.1", 0)) as listening:
+        inherited = [theirs.fileno(), listening.fileno()]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "balancer.workers", *map(str, inherited), pass_fds=inherited
+        )
+    heard: list[Message] = []
+    channel = Channel(heard.append, lambda: None)
+    await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
+    settings = packed_settings(settings_for(nodes))
+    channel.send({"kind": "settings", "worker": 1, "settings": settings, "orders": {}})
+    await until(lambda: heard and heard[-1]["hindrance"] is None)
+    process.terminate()
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 0
+    channel.close()
 
 
 async def test_what_one_worker_notices_the_others_look_at_at_once(nodes: list[ScriptedNode]) -> None:
