@@ -266,6 +266,7 @@ class Takeover:
         if copy.tombstone:
             # A successor completes the end of a session that its predecessor began.
             leads.pending.append(Pending(None, copy.version, tombstone=True))
+            machine.replication.waiting.setdefault(copy.key, machine.now)
         machine.stats.takeovers += 1
         machine.expiry.watch(copy)
         if machine.storing is not None:

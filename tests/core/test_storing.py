@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sessiond.backend import Committed
+from sessiond.core import messages as m
 from sessiond.core.copies import Role
 from sessiond.core.options import Options
 from sessiond.core.storing import StoreState
@@ -270,3 +271,21 @@ def test_without_a_store_nothing_is_asked_of_one():
     world.commit("node1", n=b"2")
     assert world.machine("node1").storing is None
     assert world.machine("node1").copies[KEY].role is Role.PRIMARY
+
+
+# --- an end that its primary did not see through -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", ["through", "behind"])
+def test_an_uncommitted_end_is_completed_by_the_successor_and_stored(write):
+    # Simulator, `store`, 3652: the successor waited for the store, and nobody came back to it when that had the end.
+    world = World.with_session(3, replace(BACKED, store_write=write))
+    backup = world.backup()
+    world.hold(m.Ack)
+    world.ask("node1", "invalidate", KEY)
+    assert world.machine(backup).copies[KEY].tombstone
+    world.kill("node1")
+    world.held = []
+    world.run(2)
+    assert world.where() == {}
+    assert world.shared_shelf.records[KEY].record.data is None
