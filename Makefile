@@ -40,7 +40,7 @@ sim: $(READY) ## Simulate clusters under faults: SEEDS=300 of them, or SEED=n ag
 
 .PHONY: proof-sim
 proof-sim: $(READY) ## 10,000 seeds with all faults: none may break a promise (an hour or two; COMPILED=1, with a C compiler: half of it)
-	@$(BIN)/python -m tests.sim$(if $(COMPILED),.compiled) --seeds $(or $(SEEDS),10000) --processes 2
+	@$(BIN)/python -m tests.sim$(if $(COMPILED),.compiled) --first $(or $(FIRST),0) --seeds $(or $(SEEDS),10000) --processes 2
 
 .PHONY: proof-races
 proof-races: $(READY) ## 10,000 logouts and expiries against use and takeovers, simulated: no session comes back or ends early

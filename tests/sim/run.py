@@ -18,6 +18,9 @@ from tests.sim.simulation import Simulation
 
 SEEDS_PER_TASK = 10
 
+SEEDS_PER_SIGN = 500
+"""After so many a batch says that it is alive."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -99,6 +102,8 @@ def report(outcomes: Iterable[Outcome], *, is_complete: bool) -> int:
         if outcome.violation is not None:
             wrong += 1
             print(outcome, flush=True)
+        if number % SEEDS_PER_SIGN == 0:
+            print(f"{number} seeds, {wrong} violations so far", file=sys.stderr, flush=True)
     elapsed_s = time.perf_counter() - began
     width = max(map(len, total))
     for what, times in sorted(total.items()):
