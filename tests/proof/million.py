@@ -224,7 +224,7 @@ async def main(arguments: Sequence[str]) -> int:
         help="must be longer than the filling, and than all between reading and expiring",
     )
     options = parser.parse_args(arguments)
-    idle_timeout_s = options.idle_timeout or 60.0 + options.sessions / 2000
+    idle_timeout_s = options.idle_timeout or 60.0 + options.sessions / 1000
     with tempfile.TemporaryDirectory() as directory:
         async with (
             Cluster(Path(directory), 2, **settings(idle_timeout_s)) as cluster,  # type: ignore[arg-type] # by name
