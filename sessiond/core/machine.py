@@ -603,6 +603,8 @@ class Machine:
             if copy.role is Role.PRIMARY:
                 assert copy.term.owner == self.life, "a primary acts in a term of another life"
                 assert set(copy.leads.followers) == set(copy.backups), "list and followers differ"
-                assert not copy.leads.pending or copy.key in self.replication.waiting, "nobody will come back to answers"
+                assert not copy.leads.pending or copy.key in self.replication.waiting, (
+                    "nobody will come back to answers"
+                )
             else:
                 assert copy.leadership is None or copy.is_granting, "a backup leads"
