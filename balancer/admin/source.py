@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from balancer.admin.metrics import Numbers, numbers, registry_of
 from balancer.admin.view import node_view, nodes_view, totals_view
+from balancer.core.node_spec import checked_weight
 from balancer.core.pool import NodeState, Pool
 from balancer.proxy.service import ProxyService
 
@@ -70,15 +71,15 @@ class LocalSource:
         if node is None:
             known = ", ".join(self._pool.nodes)
             raise UnknownNode(f"there is no node of that name; the nodes are {known}")
-        state, weight = _parse(order)
-        if weight is not None:  # first: it may be refused, and then nothing is to change
+        state, weight = parsed_order(order)
+        if weight is not None:
             self._pool.set_weight(node, weight)
         if state is not None:
             self._pool.set_order(node, state)
         return node_view(node, self._service)
 
 
-def _parse(body: Any) -> tuple[NodeState | None, int | None]:
+def parsed_order(body: Any) -> tuple[NodeState | None, int | None]:
     """State and weight of a PUT. Raises ValueError, with a text for whoever sent it."""
     if not isinstance(body, dict) or not body or not body.keys() <= {"state", "weight"}:
         raise ValueError('the body must be {"state": …, "weight": …}, with either or both')
@@ -87,4 +88,4 @@ def _parse(body: Any) -> tuple[NodeState | None, int | None]:
         raise ValueError(f"state must be up, draining or maintenance, not {state!r}")
     if weight is not None and (not isinstance(weight, int) or isinstance(weight, bool)):
         raise ValueError(f"weight must be a whole number, not {weight!r}")
-    return (None if state is None else NodeState(state)), weight
+    return None if state is None else NodeState(state), None if weight is None else checked_weight(weight)

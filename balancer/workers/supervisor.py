@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from balancer import reloading
 from balancer.admin.metrics import families
 from balancer.admin.port import AdminPort
-from balancer.admin.source import UnknownNode
+from balancer.admin.source import UnknownNode, parsed_order
 from balancer.proxy.listening import address_of, open_sockets
 from balancer.settings import Settings, listen_address, nodes, validated
 from balancer.workers.channel import Message
@@ -134,6 +134,7 @@ class Supervisor(Collector):
 
     async def order(self, name: str, order: Any) -> dict[str, Any]:
         """All workers carry it out; those that start later do so before they serve."""
+        parsed_order(order)  # what nobody could carry out is not passed on
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
         asked = {(number, keeper): loop.create_future() for keeper in self._latest}

@@ -60,6 +60,8 @@ async def test_orders_reach_all_workers_and_those_that_start_later(
     assert (status, problem["message"]) == (404, "there is no node of that name; the nodes are node1, node2")
     status, problem = await put(supervisor, web, "node1", {"weight": -1})
     assert (status, problem["error"]) == (400, "bad_order")
+    status, problem = await put(supervisor, web, "node1", {"weight": 2**70})
+    assert (status, problem["error"]) == (400, "bad_order"), "more than a message between processes can hold"
     assert supervisor.nodes()[0]["weight"] == 3
 
 
