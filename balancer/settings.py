@@ -147,8 +147,9 @@ class Settings:
     """A client that sends nothing of its body, or reads nothing of its answer, for so long is cut off."""
 
     body_rate_min: int = 500
-    """A body that comes more slowly, in bytes per second once `body_idle_timeout_s` has passed, is cut off (408): a byte
-    now and then would hold a connection for ever. 0 for clients that trickle for hours on purpose."""
+    """A body that comes more slowly, in bytes per second once `body_idle_timeout_s` has passed, is cut off (408), and so is a
+    client that reads its answer more slowly: a byte now and then would hold a connection for ever. 0 for clients that
+    trickle for hours on purpose."""
 
     response_head_timeout_s: float = 60.0
     """A node has so long to begin its answer after it has the request (504). Longer than the slowest page."""

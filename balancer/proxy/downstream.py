@@ -130,14 +130,22 @@ class Downstream(asyncio.Protocol):
             self._serve()
 
     def expired(self) -> None:
-        if self._progress is not None and self._progress.goes_on():
-            self.wait(self._service.settings.body_idle_timeout_s)  # slow, and steady
+        if self._progress is not None and self._reads_on(self._progress):
+            self.wait(self._service.settings.body_idle_timeout_s)
         elif self._exchange is not None:
             self._exchange.expired()
         elif self._reader.pending_bytes and not self._is_ending and not self.is_full:
             self._refuse(REQUEST_TIMEOUT, "the request did not arrive in time")
         else:
             self.abort()
+
+    def _reads_on(self, progress: Progress) -> bool:
+        """Whether a client that is full is slow and steady. A byte now and then would hold its connection for ever."""
+        settings = self._service.settings
+        waited_s = settings.body_idle_timeout_s
+        if self.is_half_closed:
+            waited_s = min(waited_s, settings.half_close_timeout_s)
+        return progress.goes_on(max(1.0, settings.body_rate_min * waited_s))
 
     # What the exchange asks for.
 

@@ -34,7 +34,7 @@ class Progress:
         self._transport = transport
         self._unsent = unsent_bytes(transport)
 
-    def goes_on(self) -> bool:
-        """Whether anything was taken since this was last asked."""
+    def goes_on(self, least: float = 1) -> bool:
+        """Whether so many bytes were taken since this was last asked."""
         before, self._unsent = self._unsent, unsent_bytes(self._transport)
-        return self._unsent < before
+        return before - self._unsent >= least
