@@ -15,8 +15,10 @@ HALF_CLOSED_IDLE_S = 30.0
 """A tunnel with one direction ended is closed after so much silence: its other end may never hear of it."""
 
 FAREWELL_S = 10.0
-"""A closed connection has so long for what is unsent, and again if some of it was taken: an end that never reads would
-keep it open for good."""
+"""A closed connection has so long for what is unsent, and again if enough of it was taken: an end that never reads, or a byte
+now and then, would keep it open for good."""
+
+FAREWELL_BYTES_MIN = 1000
 
 
 class Tunnel:
@@ -64,7 +66,7 @@ class Tunnel:
     def expired(self) -> None:
         if not self._farewells:
             self.close()
-        elif any(farewell.goes_on() for farewell in self._farewells):
+        elif any(farewell.goes_on(FAREWELL_BYTES_MIN) for farewell in self._farewells):
             self.deadline = self._deadlines.now + FAREWELL_S
         else:
             self.abort()
