@@ -44,12 +44,7 @@ async def kill_everybody(cluster: Cluster, *, sessions: int, seconds: float, rou
     faults: list[str] = []
     for _ in range(rounds):
         await _write_until_the_end(cluster, customers, seconds)
-        for node in cluster.nodes.values():
-            await node.ended()
-        await asyncio.gather(*(customer.hang_up() for customer in customers))
-        for node in cluster.nodes.values():
-            node.start()
-        await cluster.ready()
+        await come_back(cluster, customers)
         faults = await audit(customers)
     return Report(
         sessions=len(customers),
@@ -57,6 +52,22 @@ async def kill_everybody(cluster: Cluster, *, sessions: int, seconds: float, rou
         in_doubt=sum(len(customer.unknown) for customer in customers),
         faults=faults,
     )
+
+
+def kill_all(cluster: Cluster) -> None:
+    """At once: no node learns of another one's end."""
+    for node in cluster.nodes.values():
+        node.signal(signal.SIGKILL)
+
+
+async def come_back(cluster: Cluster, customers: Sequence[Customer]) -> None:
+    """Start all nodes again that were killed; their customers connect anew."""
+    for node in cluster.nodes.values():
+        await node.ended()
+    await asyncio.gather(*(customer.hang_up() for customer in customers))
+    for node in cluster.nodes.values():
+        node.start()
+    await cluster.ready()
 
 
 async def _write_until_the_end(cluster: Cluster, customers: Sequence[Customer], seconds: float) -> None:
@@ -71,6 +82,5 @@ async def _write_until_the_end(cluster: Cluster, customers: Sequence[Customer], 
         for customer in customers:
             tasks.create_task(write(customer))
         await asyncio.sleep(seconds)
-        for node in cluster.nodes.values():
-            node.signal(signal.SIGKILL)
+        kill_all(cluster)
         is_over.set()

@@ -6,7 +6,6 @@ Afterwards all nodes are killed at once, so that whatever was answered can only 
 import asyncio
 import errno
 import json
-import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +15,7 @@ import pytest
 import uvloop
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.kill_everybody import place_stores
+from tests.e2e.kill_everybody import come_back, kill_all, place_stores
 from tests.e2e.load import Customer, audit, begin, shopping
 from tests.e2e.waiting import wait_until
 from tests.stores.conftest import postgresql_server, redis_server
@@ -58,14 +57,8 @@ async def outlive(cluster: Cluster, fault: Fault) -> list[Customer]:
 
             await wait_until(has_gone_on, "every customer's writes go on without the store")
         await wait_until(lambda: says(cluster, "up"), "every store is up and has caught up")
-    for node in cluster.nodes.values():
-        node.signal(signal.SIGKILL)
-    for node in cluster.nodes.values():
-        await node.ended()
-    await asyncio.gather(*(customer.hang_up() for customer in customers))
-    for node in cluster.nodes.values():
-        node.start()
-    await cluster.ready()
+    kill_all(cluster)
+    await come_back(cluster, customers)
     return customers
 
 
@@ -75,42 +68,24 @@ def server(request: pytest.FixtureRequest) -> services.Server:
     return found
 
 
-def stands_still(server: services.Server) -> Fault:
-    @asynccontextmanager
-    async def fault(_: Cluster) -> AsyncIterator[None]:
-        server.pause()
-        try:
-            yield
-        finally:
-            server.resume()
-
-    return fault
-
-
-def is_killed(server: services.Server) -> Fault:
-    @asynccontextmanager
-    async def fault(_: Cluster) -> AsyncIterator[None]:
-        server.kill()
-        try:
-            yield
-        finally:
-            server.start()
-
-    return fault
-
-
 @pytest.mark.servers
-@pytest.mark.parametrize("fails", [stands_still, is_killed])
+@pytest.mark.parametrize(("breaks", "mends"), [("pause", "resume"), ("kill", "start")])
 def test_requests_go_on_when_the_server_fails_and_it_catches_up(
-    make_cluster: Callable[..., Cluster],
-    server: services.Server,
-    fails: Callable[[services.Server], Fault],
+    make_cluster: Callable[..., Cluster], server: services.Server, breaks: str, mends: str
 ) -> None:
+    @asynccontextmanager
+    async def server_fails(_: Cluster) -> AsyncIterator[None]:
+        getattr(server, breaks)()
+        try:
+            yield
+        finally:
+            getattr(server, mends)()
+
     async def run() -> list[str]:
         cluster = make_cluster(nodes=2, app=APP, store_timeout_s=0.5)
         place_stores(cluster, lambda _: server.url)
         async with cluster:
-            return await audit(await outlive(cluster, fails(server)))
+            return await audit(await outlive(cluster, server_fails))
 
     assert uvloop.run(run()) == []
 
