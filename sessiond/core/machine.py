@@ -140,7 +140,7 @@ class Machine:
             m.Touch: lambda _, msg: self.backing.on_touch(msg),
             m.Forward: self.forwarding.on_forward,
             m.ForwardResult: lambda _, msg: self.forwarding.on_result(msg),
-            m.Who: self.lookup.on_who,
+            m.Who: self.lookup.rounds.on_who,
             m.Here: self._on_here,
             m.Claim: self.takeover.on_claim,
             m.Grant: self.takeover.on_grant,
@@ -450,7 +450,7 @@ class Machine:
     # --- messages -------------------------------------------------------------------------------------
 
     def _on_here(self, life: Life, here: m.Here) -> None:
-        self.lookup.on_here(life, here)
+        self.lookup.rounds.on_here(life, here)
         self.forgetting.on_here(life, here)
 
     def _on_rested(self, life: Life, rested: m.Rested) -> None:

@@ -62,9 +62,9 @@ class Recall:
     # --- who asks -------------------------------------------------------------------------------------
 
     def look_up(self, key: Key) -> None:
-        """A look-up wants to know; it hears by `LookupDesk.recalled`."""
+        """A look-up wants to know; it hears by `Rounds.recalled`."""
         if self._is_down:
-            self._machine.lookup.recalled(key, self._unavailable(), self)
+            self._machine.lookup.rounds.recalled(key, self._unavailable(), self)
         else:
             self._read(key).for_lookup = True
 
@@ -79,7 +79,7 @@ class Recall:
         if reading is None and (self._storing.is_shared or not who.round):
             return False
         if reading is None and self._is_down:
-            self._machine.lookup.say_here(life, who.key, who.round, None, unread=True)
+            self._machine.lookup.rounds.say_here(life, who.key, who.round, None, unread=True)
             return True
         self._read(key).whos.append((life, who.round))
         return True
@@ -158,26 +158,26 @@ class Recall:
                 machine.reprotection.look_after(key)
                 machine.lookup.resolve(key)
         if reading.for_lookup:
-            machine.lookup.recalled(key, outcome, self)
+            machine.lookup.rounds.recalled(key, outcome, self)
 
     def _say_here(self, life: Life, key: Key, round_number: int, outcome: Outcome) -> None:
         """Answer WHO with the better of what is in memory by now and what is stored."""
         machine = self._machine
         copy = machine.copies.get(key)
         if self._storing.is_shared or (copy is not None and copy.role is not Role.QUARANTINED):
-            machine.lookup.say_here(life, key, round_number, copy)
+            machine.lookup.rounds.say_here(life, key, round_number, copy)
         elif isinstance(outcome, Stored) and outcome.data is None:
             machine.send((life,), m.Here(key, round_number, None, _end(outcome)))
         elif isinstance(outcome, Stored) and outcome.data is not None:
             last = outcome.data.last
             if copy is not None and rank_of(copy.term, copy.last) >= rank_of(outcome.term, last):
-                machine.lookup.say_here(life, key, round_number, copy)
+                machine.lookup.rounds.say_here(life, key, round_number, copy)
             else:
                 held = m.Held(Role.QUARANTINED.value, outcome.term, 0, (), last)
                 machine.send((life,), m.Here(key, round_number, held, machine.directory.get(key)))
         else:
             is_unread = isinstance(outcome, Unreadable) and outcome.trouble is not Trouble.DAMAGED
-            machine.lookup.say_here(life, key, round_number, copy, unread=is_unread)
+            machine.lookup.rounds.say_here(life, key, round_number, copy, unread=is_unread)
 
     # --- what it means --------------------------------------------------------------------------------
 

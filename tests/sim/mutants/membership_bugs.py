@@ -7,6 +7,7 @@ from sessiond.core.machine import Machine
 from sessiond.core.membership import Membership
 from sessiond.core.operations import Operations
 from sessiond.core.replication import Replication
+from sessiond.core.rounds import Rounds
 from sessiond.core.takeover import Takeover
 from tests.sim.mutants.patching import Edit, Mutant
 
@@ -104,7 +105,7 @@ MEMBERSHIP_BUGS = (
     Mutant(
         name="answering gone without the lease",
         rule="1.3 (ablated)",
-        method=LookupDesk._found_nobody_active,
+        method=Rounds._found_nobody_active,
         right="if not machine.lease.is_held() or machine.membership.unaccounted():",
         wrong="if False:",
         scenario="minority_says_not_now",

@@ -4,6 +4,7 @@ from sessiond.core.backing import Backing
 from sessiond.core.locating import Locating
 from sessiond.core.lookup import LookupDesk
 from sessiond.core.replication import Replication
+from sessiond.core.rounds import Rounds
 from sessiond.core.takeover import Takeover
 from tests.sim.mutants.patching import Edit, Mutant
 
@@ -72,7 +73,7 @@ TAKEOVER_BUGS = (
             ),
             Edit(method=Takeover.on_offer, right="if offer.term >= copy.term:", wrong="if False:"),
             Edit(
-                method=LookupDesk._found_nobody_active,
+                method=Rounds._found_nobody_active,
                 right="machine.takeover.reactivate(copy, max(epochs))",
                 wrong="machine.takeover.reactivate(copy, copy.term.epoch)",
             ),
@@ -111,7 +112,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="gone is said when one member says so",
         rule="4.7 (ablated)",
-        method=LookupDesk._evaluate,
+        method=Rounds.evaluate,
         right="if not lookup.asked <= answers.keys():",
         wrong="if not answers:",
         plan="storm",
@@ -120,7 +121,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="a look-up that never asks the living primary",
         rule="4.7; Tomcat",
-        method=LookupDesk._evaluate,
+        method=Rounds.evaluate,
         right="primary = max(_having(held, Role.PRIMARY), default=None)",
         wrong="primary = None",
         plan="pairs",
@@ -129,7 +130,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="gone is said though a member cannot be asked",
         rule="4.7 (ablated)",
-        method=LookupDesk._found_nobody_active,
+        method=Rounds._found_nobody_active,
         right="or machine.membership.unaccounted()",
         wrong="",
         plan="majority",
@@ -138,7 +139,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="a round of WHO goes on when the membership changes",
         rule="4.7",
-        method=LookupDesk._evaluate,
+        method=Rounds.evaluate,
         right="frozenset(machine.membership.alive()) != lookup.asked",
         wrong="False",
         scenario="a_look_up_asks_who_came_meanwhile",
@@ -147,7 +148,7 @@ TAKEOVER_BUGS = (
     Mutant(
         name="a copy in doubt leaves without its news",
         rule="4.8",
-        method=LookupDesk._found_primary,
+        method=LookupDesk.found_primary,
         right="machine.send((primary,), m.Offer(key, copy.term, copy.data(machine.now)))",
         wrong="machine.drop_copy(key)",
         plan="forks",
