@@ -247,10 +247,14 @@ class Copy:
         self.last = max(self.last, data.last)
         self.version = max(self.version, data.version)
         self.tombstone = self.tombstone or data.tombstone
-        self.created_at = min(self.created_at, now - data.age_s)
-        self.accessed_at = max(self.accessed_at, now - data.idle_s)
+        self.take_times(data, now)
         self.write_ids = tuple(dict.fromkeys((*data.write_ids, *self.write_ids)))[-WRITE_IDS_KEPT:]
         self._weigh()
+
+    def take_times(self, data: CopyData, now: float) -> None:
+        """Of when the session was made and last used, what this copy does not know yet."""
+        self.created_at = min(self.created_at, now - data.age_s)
+        self.accessed_at = max(self.accessed_at, now - data.idle_s)
 
     def _weigh(self) -> None:
         self.bytes = COPY_BYTES + self.content_bytes() + ATTRIBUTE_BYTES * len(self.attributes)

@@ -102,8 +102,9 @@ class Replication:
         self.answer_when_applied(copy, pending)
 
     def merge(self, copy: Copy, data: m.CopyData, offered_by: Life | None) -> None:
-        """Take over what another copy has that is newer than ours, attribute by attribute."""
+        """Take over what another copy has that is newer than ours, attribute by attribute, and its last use."""
         machine = self._machine
+        copy.take_times(data, machine.now)
         news = newer(data.attributes, copy.attributes)
         if news:
             machine.stats.merged += 1

@@ -279,3 +279,21 @@ def test_a_copy_in_doubt_that_is_asked_to_leave_a_later_list_keeps_its_news(worl
     assert m.Released(KEY, later, 3) in [
         effect.message for effect in machine.take_effects() if isinstance(effect, Send)
     ]
+
+
+def test_a_use_on_the_side_of_a_partition_that_yields_counts_when_the_sides_meet():
+    # Else a session that somebody used a moment ago ends as idle.
+    world = cluster(5, Options(idle_timeout_s=20.0))
+    backup = world.backup()
+    others = world.strangers()
+    world.part(f"node1 {others[0]}", f"{backup} {others[1]} {others[2]}")
+    world.run(14.0)
+    for _ in range(4):
+        world.read("node1")
+        world.run(1.0)
+    world.commit("node1", x=b"9")
+    world.run(0.2)
+    assert sorted(world.primaries()) == sorted(["node1", backup])
+    world.heal()
+    world.run(8.0)
+    assert world.read(others[0], "x") == b"9"
