@@ -49,6 +49,8 @@ class Backing:
                     if seq > 0:
                         machine.locating.merge(key, Location(term, seq, backups))
                     return m.Offer(key, copy.term, copy.data(machine.now))
+        if copy is not None and copy.role is Role.BACKUP and copy.term == term and copy.seq > seq:
+            seq, backups = copy.seq, copy.backups  # it was delayed, and the list is a newer one by now
         fresh = Copy(key, Role.BACKUP, term, machine.now)
         fresh.seq, fresh.backups = seq, backups
         fresh.load(data, machine.now)

@@ -20,7 +20,9 @@ class Stats:
     applied: int = _counter("Puts and patches applied here as backup.")
     gaps: int = _counter("Patches refused here because the copy they build on was missing.")
     fenced: int = _counter("Times this node, a stale primary, was told so and stepped back.")
-    takeovers: int = _counter("Sessions taken over from a dead primary.")
+    takeovers: int = _counter(
+        "Times this node became the primary of a session that was there: after a death, by a handoff, out of doubt."
+    )
     handoffs: int = _counter("Sessions handed to another live node.")
     grants: int = _counter("Terms granted here to other nodes.")
     backups_added: int = _counter("Backups chosen to replace one that died, lagged or left.")

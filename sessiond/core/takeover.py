@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Follower, GrantState, Handoff, Leadership, Pending, Role
-from sessiond.core.types import Alias, Key, Life, Location, Term
+from sessiond.core.types import Alias, Key, Life, Location, Stamp, Term
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -195,7 +195,7 @@ class Takeover:
             return
         self.granting.pop(copy.key, None)
         if grant.to == machine.life:
-            self._become_primary(copy)
+            self._become_primary(copy, applied=copy.version)
             return
         copy.leadership = None
         machine.reprotection.orphans.pop(copy.key)
@@ -241,17 +241,25 @@ class Takeover:
         copy.backups = grant.backups
         copy.load(grant.data, machine.now)
         if old is not None:
-            copy.tombstone = copy.tombstone or old.tombstone
             copy.alias = copy.alias or old.alias
+            if (
+                old.tombstone and not copy.tombstone
+            ):  # an end that the others have not heard of is a write of this term
+                copy.tombstone = True
+                copy.version += 1
+                copy.last = Stamp(term, copy.version)
             if old.leadership is not None:
                 machine.replication.abandon(old)
         machine.copies.put(copy)
-        self._become_primary(copy)
+        self._become_primary(copy, applied=grant.data.version)
         if old is not None and machine.copies.get(key) is copy:
             machine.replication.merge(copy, old.data(machine.now), None)
 
-    def _become_primary(self, copy: Copy) -> None:
-        """Activate the copy's term: from here on this node serves, and says so."""
+    def _become_primary(self, copy: Copy, applied: int) -> None:
+        """Activate the copy's term: from here on this node serves, and says so.
+
+        `applied`: the version that the backups took when they were fenced.
+        """
         machine = self._machine
         before = copy.leadership
         leads = copy.leadership = Leadership(since=machine.now)
@@ -262,7 +270,7 @@ class Takeover:
             if before is not None and life in before.followers:
                 leads.followers[life] = before.followers[life]
             else:
-                leads.followers[life] = Follower(added_seq=0, acked=copy.version, waiting_since=machine.now)
+                leads.followers[life] = Follower(added_seq=0, acked=applied, waiting_since=machine.now)
         if copy.tombstone:
             # A successor completes the end of a session that its predecessor began.
             leads.pending.append(Pending(None, copy.version, tombstone=True))

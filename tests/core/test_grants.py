@@ -169,3 +169,54 @@ def test_fencing_for_a_grant_does_not_teach_a_location_that_is_not_active_yet():
     world.ask(asker, "open", KEY, may_refer=False)
     assert world.term(second).epoch == 2
     assert world.machine(second).directory.get(KEY) == known
+
+
+def test_an_end_that_only_the_new_primary_has_heard_of_is_final_when_the_holders_have_it():
+    # It began that end in its former life, and gets the session back from holders that never heard of it.
+    world = World.with_session(3, Options(reprotect_delay_s=2.0))
+    backup = world.backup()
+    world.hold(m.Put, by="node1", to=backup)
+    world.ask("node1", "invalidate", KEY)
+    world.stop("node1")
+    world.run(Options().silence_timeout_s + 0.6)
+    assert world.machine(backup).membership.is_dead(world.machine("node1").life)
+    operation = world.ask("node1", "open", KEY, may_refer=False)
+    world.held = []
+    world.hold(m.Put, m.Patch, by="node1")
+    world.resume("node1")
+    world.run(1.0)
+    assert world.where() == {"node1": "P", backup: "B"}
+    assert not world.machine(backup).copies[KEY].tombstone
+    assert world.outcome("node1", operation) == "pending"
+    world.let_go()
+    world.run(1.0)
+    assert world.outcome("node1", operation) is None
+    assert world.where() == {}
+
+
+def test_a_fencing_copy_that_comes_late_does_not_take_an_active_list_back():
+    # The next holders of that list would wait for each other when the primary dies.
+    world = World.of(5, Options(copies=2, rebalance_after_s=1000.0))
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    first, second = world.listed()
+    primary, newcomer = world.strangers()
+    world.hold(m.Grant, by=first, to=primary)
+    world.kill("node1")
+    world.ask(primary, "open", KEY, may_refer=False)
+    world.hold(m.Put, by=first, to=second)  # of the second round of fencing, for the grant is repeated
+    world.run(0.3)
+    world.let_go(m.Grant)
+    world.run(0.3)
+    for leaving in (first, newcomer):
+        world.machine(leaving).begin_drain(world.now)
+        world.run(0.6)
+        world.machine(leaving).abort_drain(world.now)
+        world.run(0.4)
+    listed = world.listed()
+    world.let_go()
+    world.run(1.0)
+    assert [life.name for life in world.machine(second).copies[KEY].backups] == listed
+    world.kill(primary)
+    world.run(5.0)
+    assert len(world.primaries()) == 1
