@@ -5,6 +5,7 @@ meets the end of a handoff waits for it and then follows the session to its new 
 """
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sessiond.backend import Committed, Elsewhere
@@ -26,7 +27,12 @@ SERVES_NOBODY = "this node holds copies for others (--role state) and serves no 
 class Operations:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self._deferred: dict[Key, list[Callable[[], None]]] = {}
+        self._deferred: dict[Key, list[tuple[int, Callable[[], None]]]] = {}
+        """Operations that wait for a move to end: their numbers, and how each goes on."""
+
+        self._done: dict[Key, None] = {}
+        """Sessions to be handed over whose last request in flight is done."""
+
         self._serves_nobody = machine.options.role == "state"
 
     @property
@@ -35,7 +41,12 @@ class Operations:
         return not self._deferred
 
     def tick(self) -> None:
-        """Let go on what waited for a move that was called off, or that another node made."""
+        """Hand over what no request holds any more; let go on what waited for a move that another node made, or nobody."""
+        done, self._done = self._done, {}
+        for key in done:
+            copy = self._machine.copies.get(key)
+            if copy is not None and copy.role is Role.PRIMARY:
+                self._machine.takeover.continue_handoff(copy)
         for key in list(self._deferred):
             copy = self._machine.copies.get(key)
             if copy is None or not self._is_moving(copy):
@@ -100,11 +111,12 @@ class Operations:
         return Checkout(machine, copy)
 
     def request_done(self, key: Key) -> None:
-        """The last request in flight is done with a session that is to be handed over."""
-        machine = self._machine
-        copy = machine.copies.get(key)
-        if copy is not None and copy.role is Role.PRIMARY:
-            machine.takeover.continue_handoff(copy)
+        """The last request in flight is done with a session that is to be handed over.
+
+        At the next `tick`: requests end at any time, also just when this node has stood still and does not know it yet.
+        """
+        self._done[key] = None
+        self._machine.due(self._machine.now)
 
     def is_frozen(self, copy: Copy) -> bool:
         """Whether a primary takes no writes any more, because it is about to hand the session over."""
@@ -184,7 +196,7 @@ class Operations:
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.commit(operation, key, changes, if_version, flush=flush))
+            self._defer(key, operation, lambda: self.commit(operation, key, changes, if_version, flush=flush))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, changes, if_version, invalidate=False)
@@ -224,7 +236,7 @@ class Operations:
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.invalidate(operation, key))
+            self._defer(key, operation, lambda: self.invalidate(operation, key))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, {}, None, invalidate=True)
@@ -245,7 +257,7 @@ class Operations:
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if copy is not None and self._is_moving(copy):
-            self._defer(key, lambda: self.rotate(operation, key, successor, if_version))
+            self._defer(key, operation, lambda: self.rotate(operation, key, successor, if_version))
             return
         if copy is None or copy.role is not Role.PRIMARY:
             machine.forwarding.forward(operation, key, {}, if_version, invalidate=True, successor=successor)
@@ -276,10 +288,9 @@ class Operations:
             return Unavailable("this node is still joining the cluster; nothing was changed")
         if self._machine.left:
             return Unavailable("this node has left the cluster; nothing was changed: try another node")
-        reached = len(membership.linked()) + 1
-        return Unavailable(
-            f"this node has links to {reached} of {membership.size} members, itself included, and no majority "
-            "answers it; nothing was changed: try another node"
+        return Unavailable(  # links would say nothing: those to the silent stay while no majority declares them dead
+            f"this node gets no answer from a majority of the {membership.size} members; nothing was changed: "
+            "try another node"
         )
 
     def _is_moving(self, copy: Copy) -> bool:
@@ -291,13 +302,19 @@ class Operations:
             return False
         return leads.grant is not None or (leads.handoff is not None and self.is_frozen(copy))
 
-    def _defer(self, key: Key, again: Callable[[], None]) -> None:
+    def _defer(self, key: Key, operation: int, again: Callable[[], None]) -> None:
         """A commit that meets a handoff at its end waits for it, and then follows the session."""
-        self._deferred.setdefault(key, []).append(again)
+        self._deferred.setdefault(key, []).append((operation, again))
+
+    def give_up_waiting(self) -> None:
+        """A majority has been out of reach for a while, and no move ends without one."""
+        deferred, self._deferred = self._deferred, {}
+        for operation, _ in chain.from_iterable(deferred.values()):
+            self._machine.emit(Resolve(operation, self._outvoted()))
 
     def release_deferred(self, key: Key) -> None:
         """The move is over: commits that waited for it go on."""
-        for again in self._deferred.pop(key, ()):
+        for _, again in self._deferred.pop(key, ()):
             again()
 
     def limits_refusal(self, copy: Copy | None, changes: Mapping[str, bytes | None]) -> SessionError | None:

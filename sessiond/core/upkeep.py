@@ -19,7 +19,12 @@ class Upkeep:
 
     def next_deadline(self) -> float | None:
         machine = self._machine
-        busy = machine.replication.waiting or machine.lists.repairing or machine.takeover.granting
+        busy = (
+            machine.replication.waiting
+            or machine.lists.repairing
+            or machine.takeover.granting
+            or not machine.operations.is_idle
+        )
         return self._next_at if busy or machine.draining else None
 
     def tick(self, now: float) -> None:
@@ -39,6 +44,7 @@ class Upkeep:
         if machine.lease.lost_for_s > machine.options.lease_s:
             replication.give_up_waiting()
             machine.lookup.give_up_waiting()
+            machine.operations.give_up_waiting()
         for key in [key for key, since in replication.waiting.items() if now - since > timeout_s]:
             copy = machine.copies.get(key)
             if copy is not None and copy.role is Role.PRIMARY:

@@ -254,3 +254,25 @@ def test_a_second_asker_gets_the_session_after_the_first():
     world.outcome(asker, operations[asker]).release()
     world.run(0.5)
     assert isinstance(world.outcome(holder, operations[holder]), Checkout)
+
+
+def test_a_request_that_ends_when_its_node_has_just_stood_still_begins_no_grant():
+    # Somebody else may have granted that very term meanwhile; the standstill shows at the next verb.
+    world = cluster(Options(quorum="majority", expect=3, handoff_wait_s=30.0, request_wait_s=60.0))
+    world.run(3.0)
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    checkout = world.open("node1")
+    assert isinstance(checkout, Checkout)
+    world.ask(stranger_of(world), "open", KEY, may_refer=False)
+    world.run(1.0)
+    machine = world.machine("node1")
+    assert machine.copies[KEY].leads.handoff is not None
+    world.stop("node1")
+    world.run(8.0)
+    world.processes["node1"].stopped = False
+    checkout.release()
+    assert machine.stats.grants == 0
+    world.run(3.0)
+    assert machine.stats.stalls == 1
+    assert machine.stats.grants == 0
