@@ -57,6 +57,10 @@ class Ballots:
         ballot = self._ballots.get(life.name)
         return ballot is not None and ballot.life == life and ballot.certain
 
+    def certain_names(self) -> Iterator[str]:
+        """Nodes whose newest life is known to be gone, its memory with it; this node need not have met them."""
+        return (name for name, ballot in self._ballots.items() if ballot.certain)
+
     def counts(self, life: Life, quorum: int, now: float) -> bool:
         """Whether this life is over: enough votes, each of them ripe."""
         ripe_at = self._ripe_at(life.name, quorum)

@@ -114,7 +114,7 @@ class Machine:
             m.PingRequest: self.probing.on_message,
             m.Relayed: self.probing.on_message,
             m.Vote: lambda _, msg: self.membership.on_vote(msg, self.now),
-            m.Roll: lambda _, msg: self.membership.on_roll(msg, self.now),
+            m.Roll: lambda life, msg: self.membership.on_roll(life, msg, self.now),
             m.Leave: lambda _, msg: self.membership.on_leave(msg.life),
             m.LeaseAsk: self.lease.on_ask,
             m.LeaseAnswer: self.lease.on_answer,

@@ -118,7 +118,8 @@ class Membership:
             for name, member in self.members.items()
             if not member.is_alive and not member.left and not self.ballots.is_certain(member.life)
         ]
-        return silent + sorted(self.joining.names - self.members.keys() - {self._machine.life.name})
+        known = {self._machine.life.name, *self.members, *self.ballots.certain_names()}
+        return silent + sorted(self.joining.names - known)
 
     def alive(self) -> list[Life]:
         """Every other life that this node deals with, linked or not."""
@@ -420,17 +421,31 @@ class Membership:
                 self._shun(vote.life, "this node had evidence before it was restarted", certain=vote.certain)
             self._count(vote.life, f"{vote.voter} has evidence")
 
-    def on_roll(self, roll: m.Roll, now: float) -> None:
-        self.joining.names.update(roll.names)
+    def on_roll(self, life: Life, roll: m.Roll, now: float) -> None:
+        for name in roll.names:
+            member = self.members.get(name)
+            if member is not None and member.left:  # the sender was away when it left
+                self._machine.send((life,), m.Leave(member.life))
+            else:
+                self.joining.names.add(name)
         for vote in roll.votes:
             self.on_vote(vote, now)
 
     def on_leave(self, life: Life) -> None:
-        """A life has ended in order: everybody is to know, even who has no link to it."""
-        if life.name != self._machine.life.name and not self.is_dead(life):
-            self.joining.names.discard(life.name)
+        """A life has ended in order: everybody is to know, even who has no link to it, or takes it for dead."""
+        name = life.name
+        member = self.members.get(name)
+        newest = max(self.dead_through(name), member.life.incarnation if member is not None else 0)
+        is_known = self.is_dead(life) and name not in self.joining.names
+        if name == self._machine.life.name or life.incarnation < newest or is_known:
+            return
+        self.joining.names.discard(name)
+        if not self.is_dead(life):
             self.bury(life, "it said so", certain=True, left=True)
-            self._machine.send(self.linked(), m.Leave(life))
+        elif member is not None:
+            member.left = True
+            self._machine.members_changed()
+        self._machine.send(self.linked(), m.Leave(life))
 
     def _count(self, life: Life, why: str) -> None:
         if not self.is_dead(life) and self.ballots.counts(life, self.quorum, self._machine.now):

@@ -281,3 +281,55 @@ def test_a_vote_that_a_node_cast_before_it_was_restarted_binds_it(world):
     world.run(2.0)
     assert accused.life.incarnation > life.incarnation
     assert voter.membership.is_linked(accused.life)
+
+
+def test_who_joined_after_a_certain_death_says_no_such_session_as_the_others_do():
+    world = cluster(5, Options(quorum="majority", expect=5))
+    world.run(2.0)
+    world.kill("node5")
+    world.run(4.0)
+    world.kill("node4")
+    world.run(4.0)
+    world.boot("node4")
+    world.run(8.0)
+    for name in ("node1", "node4"):
+        operation = world.ask(name, "open", b"x" * 16, may_refer=False)
+        world.run(1.0)
+        assert world.outcome(name, operation) is None
+
+
+def test_a_node_that_left_is_not_counted_again_when_one_comes_back_that_missed_it():
+    world = cluster(4)
+    world.run(3.0)
+    world.part("node3", "node1 node2 node4")
+    world.run(6.0)
+    world.machine("node4").begin_drain(world.now, for_good=True)
+    world.run(3.0)
+    world.machine("node4").leave(world.now)
+    world.settle()
+    world.run(0.2)
+    world.kill("node4")
+    world.run(3.0)
+    world.heal()
+    world.run(10.0)
+    for name in ("node1", "node2", "node3"):
+        assert world.machine(name).membership.size == 3
+    world.kill("node3")
+    world.run(5.0)
+    assert world.machine("node1").may_act
+    assert world.machine("node2").may_act
+
+
+def test_a_write_that_waits_for_a_move_hears_that_the_majority_is_out_of_reach():
+    world = cluster()
+    world.create("node1", n=b"1")
+    successor = b"n" * 16
+    world.create("node1", successor, n=b"1")
+    world.run(0.5)
+    world.part("node1", "node2 node3")
+    world.ask("node1", "rotate", KEY, successor, 1)
+    operation = world.ask("node1", "commit", KEY, {"a": b"2"}, None)
+    world.run(5.0)
+    outcome = world.outcome("node1", operation)
+    assert isinstance(outcome, Unavailable)
+    assert "nothing was changed" in str(outcome)
