@@ -179,7 +179,7 @@ _SHAPES: dict[int, tuple[type, tuple[Check, ...]]] = {
     17: (m.Relayed, (whole_number, life_of, truth)),
     12: (m.Locations, (entries_of,)),
     13: (m.Digest, (optional(_group), _digests)),
-    18: (m.Rested, (many(triple(session_key, term_of, whole_number)),)),
+    18: (m.Denied, (many(triple(session_key, term_of, whole_number)),)),
     14: (m.Dir, (_bucket, entries_of, truth)),
     20: (m.Put, (session_key, term_of, whole_number, lives_of, _copy_data)),
     21: (

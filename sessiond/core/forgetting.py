@@ -1,14 +1,13 @@
-"""Entries of the directory that nobody holds any more: owner and backups were lost together.
+"""Entries of the directory that nobody holds any more: the owner was lost, and the backups with it, or they had no copy yet.
 
 Nobody announces such an end, so every node goes through its own directory now and then, a few buckets at a time. An
-entry that names only lives that are over is asked about: WHO, to every member. Invariant: an entry is forgotten only
+entry whose owner's life is over is asked about: WHO, to every member. Invariant: an entry is forgotten only
 when all that could hold the session have answered that they do not (under majority: when everyone is accounted
 for), and nothing was heard of it meanwhile. A quarantined copy anywhere keeps it.
 
 An entry like that is no more than a hint that leads nowhere, so forgetting one too many would cost a look-up, not a
-session. Each node forgets for itself; a tombstone would be wrong, as it ends a session for good, and a member that is
-cut off may come back with a copy. That others, which have not come so far, do not teach the entry back is seen to by
-`repair`, which learns nothing new of a session that only the dead are said to hold.
+session. Who knows that it leads nowhere tells the others (`denials`), so that they do not teach it back; a tombstone
+would be wrong, as it ends a session for good, and a member that is cut off may come back with a copy.
 """
 
 from typing import TYPE_CHECKING
@@ -86,7 +85,9 @@ class Forgetting:
             self._lost += [
                 (key, location)
                 for key, location in entries
-                if not location.gone and key not in machine.copies and self.is_lost(location)
+                if not location.gone
+                and key not in machine.copies
+                and machine.membership.is_dead(location.term.owner)
             ]
             self._bucket += 1
             seen += len(entries)
@@ -101,8 +102,10 @@ class Forgetting:
         alive = machine.membership.alive()
         self._allowed = min(self._allowed + ASKED_PER_STEP / (len(alive) + 1), ASKED_PER_STEP)
         while self._lost and self._allowed >= 1.0:
-            self._allowed -= 1.0
             key, location = self._lost.pop()
+            if machine.directory.get(key) != location:
+                continue  # somebody has taken it over since
+            self._allowed -= 1.0
             self._asked[key] = _Question(location, frozenset(alive), machine.now + ANSWER_WAIT_S)
             machine.send(tuple(alive), m.Who(key, 0))
             self._conclude(key)
@@ -130,4 +133,5 @@ class Forgetting:
             key in machine.copies or key in machine.lookup
         ):
             machine.directory.forget(key)
+            machine.denials.deny(key, question.location.term, question.location.seq)
             machine.stats.entries_forgotten += 1

@@ -40,7 +40,7 @@ class Locating:
     def merge(self, key: Key, location: Location) -> bool:
         """Learn where a session lives; whether it was news."""
         machine = self._machine
-        if machine.storing is not None and machine.storing.resting.denies(key, location):
+        if machine.denials.denies(key, location):
             return False
         if not machine.directory.merge(key, location, machine.now):
             return False

@@ -7,7 +7,7 @@ leaves effects to be carried out *in order*, at once. Randomness comes from the 
 This module owns the dispatch, and what the parts share: copies, directory, effects. The rules are
 in the parts: `membership`, `admission`, `operations`, `replication`, `lists`, `backing`, `takeover`, `lookup`,
 `links`, `flushing`, `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
-`locating`, `announcements`, `snapshots`, `repair`, `confirming` and `forgetting`.
+`locating`, `announcements`, `snapshots`, `repair`, `confirming`, `denials` and `forgetting`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +29,7 @@ from sessiond.core.checkout import Checkout
 from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
 from sessiond.core.directory import Directory
+from sessiond.core.denials import Denials
 from sessiond.core.draining import Draining
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
@@ -92,6 +93,7 @@ class Machine:
         self.confirming = Confirming(self)
         self.forgetting = Forgetting(self)
         self.candidates = Candidates(self)
+        self.denials = Denials(self)
         self.lists = Lists(self)
         self.storing = Storing(self) if options.store_kind else None
         self.replication = Replication(self)
@@ -123,7 +125,7 @@ class Machine:
             m.SnapshotRequest: self.snapshots.on_request,
             m.Snapshot: self.snapshots.on_snapshot,
             m.Locations: self.locating.on_locations,
-            m.Rested: self._on_rested,
+            m.Denied: self.denials.on_denied,
             m.Digest: self.repair.on_digest,
             m.Dir: self.repair.on_dir,
             m.Aliases: lambda _, msg: self.aliases.on_aliases(msg),
@@ -188,6 +190,7 @@ class Machine:
             self.confirming,
             self.forgetting,
             self.lookup,
+            self.denials,
             self.forwarding,
             self.flushing,
             self.expiry,
@@ -452,10 +455,6 @@ class Machine:
     def _on_here(self, life: Life, here: m.Here) -> None:
         self.lookup.rounds.on_here(life, here)
         self.forgetting.on_here(life, here)
-
-    def _on_rested(self, life: Life, rested: m.Rested) -> None:
-        if self.storing is not None:
-            self.storing.resting.on_rested(life, rested)
 
     # --- the application: see `operations` ---------------------------------------------------------------
 

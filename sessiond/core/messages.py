@@ -160,8 +160,8 @@ class Locations(NamedTuple):
     entries: tuple[tuple[Key, Location], ...]
 
 
-class Rested(NamedTuple):
-    """Sessions that the sender has put away, with the places in which it had them: nobody holds them any more."""
+class Denied(NamedTuple):
+    """Sessions that nobody holds, with the places of which the sender, their owner or who has asked everybody, knows that."""
 
     entries: tuple[tuple[Key, Term, int], ...]
 
@@ -412,7 +412,7 @@ Message = (
     | SnapshotRequest
     | Snapshot
     | Locations
-    | Rested
+    | Denied
     | Digest
     | Dir
     | Aliases

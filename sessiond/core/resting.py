@@ -3,20 +3,18 @@
 Two occasions: memory runs short (more than `REST_ABOVE` of `memory_bytes_max`), when the primaries idle longest go, at
 a bounded rate; and a drain, of sessions that no other node can take a copy of.
 
-Invariant: a session is put away only when nobody holds it, the store has it as it is, and every backup has been
-released; so the record is the one newest copy there is, and the rules for reading it back (`recall`) apply to
-anybody. A request that comes meanwhile calls it off. Nodes that know where sessions live are told to forget it;
-whoever missed that and teaches it to the owner again, who has no copy, is told once more.
+Invariant: a backup is released only when the store has the session as it is, and the session is put away only when
+nobody holds it and every backup has been released; so at any time somebody else has what was answered, in the end the
+record alone, and the rules for reading it back (`recall`) apply to anybody. A request that comes meanwhile calls it
+off. Nodes that know where sessions live are told to forget it (`denials`).
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sessiond.core import messages as m
 from sessiond.core.aftermath import Finds, Sweep
 from sessiond.core.copies import Copy, Role
-from sessiond.core.options import LOCATION_BATCH_S, SNAPSHOT_CHUNK
-from sessiond.core.types import Key, Life, Location, Term
+from sessiond.core.types import Key
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -49,18 +47,23 @@ class Resting:
 
         self._is_on = False
         self._next_at = machine.now
-        self._told: dict[Key, tuple[Term, int]] = {}
-        self._tell_at: float | None = None
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether a session in the store outlives this node: on another node, or on this one when it is back.
+
+        What lies in a store of this node's own is out of reach of others when it dies, and they would call it gone.
+        """
+        return not self._storing.is_down and (
+            self._storing.is_shared or not self._machine.membership.staying()
+        )
 
     # --- memory ---------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
-        at = self._next_at
-        return at if self._tell_at is None else min(at, self._tell_at)
+        return self._next_at
 
     def tick(self, now: float) -> None:
-        if self._tell_at is not None and now >= self._tell_at:
-            self._tell()
         if now >= self._next_at:
             self._next_at = now + STEP_S
             self._make_room(now)
@@ -144,50 +147,6 @@ class Resting:
             machine.stats.rested += 1
             key, place = copy.key, (copy.term, copy.seq)
             machine.drop_copy(key)
-            self._say(key, *place)
+            machine.denials.deny(key, *place)
         else:
             storing.note(copy)
-
-    # --- telling --------------------------------------------------------------------------------------
-
-    def _say(self, key: Key, term: Term, seq: int) -> None:
-        machine = self._machine
-        if machine.asks_for_locations:
-            return
-        machine.directory.forget(key)
-        self._told[key] = (term, seq)
-        if self._tell_at is None:
-            self._tell_at = machine.now + LOCATION_BATCH_S
-            machine.due(self._tell_at)
-
-    def _tell(self) -> None:
-        self._tell_at = None
-        entries = [(key, term, seq) for key, (term, seq) in self._told.items()]
-        self._told.clear()
-        for start in range(0, len(entries), SNAPSHOT_CHUNK):
-            message = m.Rested(tuple(entries[start : start + SNAPSHOT_CHUNK]))
-            self._machine.send(self._machine.membership.linked(), message)
-
-    def on_rested(self, _life: Life, rested: m.Rested) -> None:
-        """Sessions that nobody holds any more: an entry as old as that leads nowhere."""
-        machine = self._machine
-        for key, term, seq in rested.entries:
-            location = machine.directory.get(key)
-            if location is None or location.gone or key in machine.copies:
-                continue
-            if (location.term, location.seq) <= (term, seq):
-                machine.directory.forget(key)
-
-    def denies(self, key: Key, location: Location) -> bool:
-        """Whether a location names this very life as owner, which has put the session away."""
-        machine = self._machine
-        if (
-            location.term.owner != machine.life
-            or location.gone
-            or machine.asks_for_locations
-            or key in machine.copies
-            or machine.directory.get(key) is not None
-        ):
-            return False
-        self._say(key, location.term, location.seq)
-        return True

@@ -65,7 +65,7 @@ FIELDS: dict[type, tuple[st.SearchStrategy, ...]] = {
         uints,
     ),
     m.Locations: (entries,),
-    m.Rested: (st.lists(st.tuples(keys, terms, uints), max_size=4).map(tuple),),
+    m.Denied: (st.lists(st.tuples(keys, terms, uints), max_size=4).map(tuple),),
     m.Digest: (st.none() | st.integers(0, GROUPS - 1), digests),
     m.Dir: (st.integers(0, BUCKETS - 1), entries, st.booleans()),
     m.Aliases: (st.lists(st.tuples(keys, keys, seconds), max_size=4).map(tuple),),

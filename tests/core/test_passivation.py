@@ -128,7 +128,7 @@ def test_an_entry_of_a_session_that_rests_is_denied_by_its_owner():
     world.run(1.0)
     machine = world.machine("node1")
     location = Location(machine.copies[key(1)].term, machine.copies[key(1)].seq, ())
-    world.hold(m.Rested, to="node2")
+    world.hold(m.Denied, to="node2")
     machine.storing.resting.begin(machine.copies[key(1)])
     world.run(0.1)
     world.held = []
