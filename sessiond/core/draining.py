@@ -78,7 +78,7 @@ class Draining:
         """Begin the handoff of what can be handed over now; called again and again while the drain is on."""
         machine = self._machine
         self._look_at_copies()
-        may_rest = self._may_rest
+        may_rest = machine.storing is not None and machine.storing.resting.may_rest
         if not (machine.copies.counts[Role.PRIMARY] and (may_rest or machine.membership.staying())):
             return  # a last node may wait like this for long, with very many sessions
         walk = self._walk
@@ -94,15 +94,6 @@ class Draining:
                     begun += is_free and (
                         self._hand_over(copy, takers) or (may_rest and self._put_away(copy))
                     )
-
-    @property
-    def _may_rest(self) -> bool:
-        """Whether sessions can go on from the store, on another node or on this one when it is back."""
-        machine = self._machine
-        storing = machine.storing
-        if storing is None or storing.is_down:
-            return False
-        return storing.is_shared or not machine.membership.staying()
 
     def _put_away(self, copy: Copy) -> bool:
         """Leave a session that no node can take a copy of to the store; False if one has or can."""
@@ -142,11 +133,13 @@ class Draining:
     def may_leave(self) -> bool:
         """Nothing is left here that another node could take."""
         machine = self._machine
-        if machine.storing is not None and not machine.storing.is_idle:
-            return False
-        if not machine.membership.staying():
-            return True
         counts = machine.copies.counts
+        if machine.storing is not None:
+            is_settled = not (machine.takeover.granting or counts[Role.QUARANTINED])
+            if not (is_settled and machine.storing.is_idle) or machine.reprotection.is_taking_over:
+                return False
+        if not machine.membership.staying():
+            return not machine.membership.is_reconnecting()
         if counts[Role.PRIMARY] or counts[Role.QUARANTINED] or machine.takeover.granting:
             return False
         return counts[Role.BACKUP] == 0 or not self._copies_can_move

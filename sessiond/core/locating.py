@@ -50,10 +50,10 @@ class Locating:
         if copy is None:
             self.forget_if_unneeded(key)
         elif location.gone:
+            if machine.storing is not None:
+                machine.storing.ended_elsewhere(copy, location)
             if copy.role is Role.PRIMARY:
                 machine.announcements.add(key, location, copy.backups)  # they may not have heard either
-                if machine.storing is not None:
-                    machine.storing.ended_elsewhere(copy, location)
             else:
                 machine.takeover.tell_superseded(copy, location)
             machine.drop_copy(key)

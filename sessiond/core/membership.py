@@ -128,6 +128,17 @@ class Membership:
     def linked(self) -> tuple[Life, ...]:
         return tuple(member.life for member in self.members.values() if member.linked)
 
+    def is_reconnecting(self) -> bool:
+        """Whether a member that serves and stays, as far as is known, has no link just now."""
+        return any(
+            member.is_alive
+            and not member.linked
+            and member.status is not None
+            and member.status.joined
+            and not member.status.draining
+            for member in self.members.values()
+        )
+
     def staying(self) -> list[Life]:
         """Linked members that serve, and are not about to leave."""
         return [

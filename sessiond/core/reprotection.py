@@ -81,6 +81,11 @@ class Reprotection:
         return len(self._queue) + sum(finds.count for _, finds in self._later)
 
     @property
+    def is_taking_over(self) -> bool:
+        """Whether there are sessions of a dead primary for this node to take over, or there may be."""
+        return bool(self.orphans) or bool(self._sweeps)
+
+    @property
     def unprotected(self) -> int:
         """Sessions here with too few backups in step, and those to be taken over. Not 0 before all have been counted."""
         known = len(self._machine.lists.unprotected) + len(self.orphans)

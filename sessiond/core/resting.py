@@ -72,11 +72,11 @@ class Resting:
         machine = self._machine
         share = machine.copies.bytes / machine.options.memory_bytes_max
         if not self._is_on:
-            if share > REST_ABOVE and not self._storing.is_down:
+            if share > REST_ABOVE and self.may_rest:
                 self._is_on = True
                 machine.log("info", "memory.short", share=round(share, 3), copies=len(machine.copies))
             return
-        if share <= REST_UNTIL or self._storing.is_down:
+        if share <= REST_UNTIL or not self.may_rest:
             self._is_on, self._sweep, self._coldest = False, None, None
         elif self._coldest is not None:
             self._put_coldest_away()
@@ -119,8 +119,11 @@ class Resting:
     # --- putting away ---------------------------------------------------------------------------------
 
     def begin(self, copy: Copy) -> None:
-        """Put a primary's session away, if nobody has it; its backups are released on the way."""
+        """Put a primary's session away, if nobody has it; its backups are released on the way, once the store has it."""
         leads = copy.leads
+        if copy.backups and not self._storing.has(copy):
+            self._storing.note(copy)
+            return
         if leads.resting is None and not (
             leads.pending or leads.in_flight or leads.handoff or copy.tombstone
         ):
@@ -141,8 +144,10 @@ class Resting:
         machine, storing = self._machine, self._storing
         if not self.is_on(copy):
             machine.lists.maintain(copy)
-        elif copy.backups or not machine.lease.is_held():
+        elif copy.backups:
             return
+        elif not machine.lease.is_held():
+            machine.lists.repairing.setdefault(copy.key, machine.now)  # and come back here
         elif storing.has(copy):
             machine.stats.rested += 1
             key, place = copy.key, (copy.term, copy.seq)

@@ -151,7 +151,10 @@ class Storing:
             self._end(copy.key, copy.term, copy.version)
 
     def ended_elsewhere(self, copy: Copy, location: Location) -> None:
-        """Another node ended a session whose primary is here: what is stored of it must not come back either."""
+        """Another node ended a session of which there is a copy here: what is stored of it must not come back either.
+
+        Not even if that node dies before it has told the store, hence whoever holds a copy tells it.
+        """
         self._end(copy.key, max(copy.term, location.term), copy.version + 1)
 
     def _end(self, key: Key, term: Term, version: int) -> None:

@@ -603,3 +603,36 @@ def test_a_copy_that_no_node_could_take_moves_when_the_link_to_one_is_back():
     world.reset("node1", other)
     world.run(1.0)
     assert world.where() == {"node1": "P", other: "B"}
+
+
+def test_a_node_whose_link_to_the_only_other_one_is_being_made_anew_has_somebody_to_wait_for():
+    world = World.of(2)
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    machine, other = world.machine("node1"), world.machine("node2").life
+    del world.links[frozenset({machine.life, other})]
+    machine.link_closed(other, world.now)  # the dial is an effect that has not been carried out
+    machine.begin_drain(world.now, for_good=True)
+    assert not machine.drained
+    world.machine("node2").link_closed(machine.life, world.now)
+    world.run(2.0)
+    assert world.primaries() == ["node2"]
+    assert machine.drained
+
+
+def test_a_last_node_with_a_store_waits_for_what_it_takes_over_from_a_node_that_has_just_died():
+    world = World.of(2, Options(store_kind="shared", store_write="behind"))
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    world.holds_store = True
+    world.commit("node1", n=b"2")
+    world.kill("node1")  # what it had asked of the store died with it
+    world.let_store_go()
+    world.run(0.2)
+    machine = world.machine("node2")
+    machine.begin_drain(world.now, for_good=True)
+    world.settle()
+    assert not machine.drained
+    world.run(5.0)
+    assert machine.drained
+    assert world.shared_shelf.value(KEY, "n") == b"2"

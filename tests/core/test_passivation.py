@@ -192,3 +192,48 @@ def test_an_own_store_keeps_sessions_for_others_only_in_memory():
     world.machine("node1").begin_drain(world.now)
     world.run(2.0)
     assert world.primaries(key(1)) == ["node2"]
+
+
+def test_memory_alone_does_not_put_sessions_into_a_store_of_the_node_s_own():
+    # Others cannot read it when the node is gone: they would say that there is no such session.
+    world = filled(3, replace(SMALL, store_kind="own"))
+    before = held(world)
+    world.create("node1", key(100), n=b"x" * 28_000)
+    world.run(2.0)
+    assert before <= held(world)
+    world.kill("node1")
+    world.run(3.0)
+    assert settled_read(world, "node2", 1) == value(1)
+
+
+def test_a_backup_is_not_released_before_the_store_has_what_it_acked():
+    world = filled(3, SMALL)
+    world.shared_shelf.is_failing = True
+    for number in range(1, SESSIONS + 1):
+        world.ask("node1", "commit", key(number), {"acked": b"1"}, None)
+    world.run(2 * IDLE_MIN_S)
+    world.create("node1", key(100), n=b"x" * 28_000)
+    world.run(1.0)
+    world.shared_shelf.is_failing = False
+    world.machine("node1").storing.answers()  # it is up again, and behind
+    world.holds_store = True
+    world.run(2.0)
+    for number in range(1, SESSIONS + 1):
+        assert "B" in world.where(key(number)).values()
+        assert world.shared_shelf.value(key(number), "acked") is None
+
+
+def test_a_session_chosen_to_rest_while_the_lease_is_lost_rests_when_it_is_back():
+    world = World.of(3, replace(ALONE, quorum="majority", expect=3))
+    world.run(2.0)
+    world.create("node1", key(1), n=b"1")
+    world.run(0.5)
+    world.part("node1", "node2 node3")
+    world.run(1.1)
+    assert not world.machine("node1").lease.is_held()
+    world.machine("node1").begin_drain(world.now)
+    world.run(0.2)
+    world.heal()
+    world.run(2.0)
+    assert world.machine("node1").stats.rejoins == 0
+    assert world.machine("node1").drain_view().safe_to_stop

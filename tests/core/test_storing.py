@@ -289,3 +289,24 @@ def test_an_uncommitted_end_is_completed_by_the_successor_and_stored(write):
     world.run(2)
     assert world.where() == {}
     assert world.shared_shelf.records[KEY].record.data is None
+
+
+@pytest.mark.parametrize("write", ["through", "behind"])
+def test_an_end_that_only_the_dead_primary_would_have_stored_is_stored_by_its_backup(write):
+    # Else the record of the session as it lived comes back when nobody remembers the end any more.
+    ttl_s = 60.0
+    world = World.with_session(3, replace(BACKED, store_write=write, tombstone_ttl_s=ttl_s))
+    world.run(0.5)
+    world.shared_shelf.is_failing = True
+    world.commit("node1", x=b"1")
+    world.run(0.5)
+    operation = world.ask("node1", "invalidate", KEY)
+    world.run(0.02)
+    assert world.outcome("node1", operation) is None
+    world.kill("node1")
+    world.run(1.0)
+    world.shared_shelf.is_failing = False
+    world.run(ttl_s + 10.0)
+    asked = world.ask("node2", "open", KEY, may_refer=False)
+    world.run(1.0)
+    assert world.outcome("node2", asked) is None
