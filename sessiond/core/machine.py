@@ -260,6 +260,8 @@ class Machine:
         if to:
             self._effects.append(Send(to, message))
 
+            if len(self.aliases):
+                self.aliases.precede(to, message)
     def log(self, level: str, event: str, **fields: Any) -> None:
         self._effects.append(Log(level, event, fields))
 

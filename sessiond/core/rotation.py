@@ -6,7 +6,7 @@ what has ended cannot come back when it is forgotten. This module owns what ever
 new key, and until when. The seconds left travel, so the grace does not begin anew on a node that hears late.
 
 Invariant: an alias is told to a member before the tombstone's location is, so whoever knows that the old key
-is gone knows where it went. It does not decide what a request sees: `operations` and `lookup` resolve a key here first.
+is gone knows where it went (`precede`). It does not decide what a request sees: `operations` and `lookup` resolve a key here first.
 """
 
 from typing import TYPE_CHECKING
@@ -73,6 +73,20 @@ class Aliases:
         ]
         for start in range(0, len(entries), ALIASES_CHUNK):
             self._machine.send((life,), m.Aliases(tuple(entries[start : start + ALIASES_CHUNK])))
+
+    def precede(self, to: tuple[Life, ...], message: m.Message) -> None:
+        """If this message says that a rotated key is gone, say first where it went: who rotated it may be dead by now."""
+        if isinstance(message, m.Locations | m.Dir):
+            gone = [key for key, location in message.entries if location.gone]
+        elif isinstance(message, m.Here | m.Refer) and message.location is not None and message.location.gone:
+            gone = [message.key]
+        else:
+            return
+        now = self._machine.now
+        known = [(key, alias) for key in gone if (alias := self._aliases.get(key)) is not None]
+        entries = tuple((key, alias.key, alias.until - now) for key, alias in known if alias.until > now)
+        if entries:
+            self._machine.send(to, m.Aliases(entries))
 
     def _learn(self, old: Key, alias: Alias) -> None:
         known = self._aliases.get(old)

@@ -291,3 +291,16 @@ def test_under_any_a_rotation_on_one_side_of_a_partition_ends_the_old_key_when_t
     assert world.primaries() == []
     assert read_everywhere(world) == [b"1"] * 3
     assert len(world.primaries(NEW)) == 1
+
+
+def test_whoever_learns_of_the_end_from_others_than_the_rotating_node_learns_of_the_alias_too():
+    world = World.with_session(4)
+    third = world.strangers()[0]
+    world.hold(m.Aliases, to=third)
+    world.ask("node1", "create", NEW, {"n": b"1"}, after=1)
+    rotate(world)
+    world.run(0.1)
+    world.kill("node1")
+    world.held = []
+    world.run(1.0)
+    assert world.read(third) == b"1"
