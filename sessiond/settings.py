@@ -184,7 +184,8 @@ class Settings:
     """On SIGTERM, requests in flight and handoffs get so long. Below the supervisor's kill (Docker: 10)."""
 
     tombstone_ttl_s: float = 600.0
-    """How long a node remembers that a session is gone. Longer than any node is paused or cut off."""
+    """How long a node remembers that a session is gone. Who is away for more than half of it gives up copies that others
+    may have ended meanwhile; under `any` longer than a partition lasts."""
 
     idle_timeout_s: float = 1800.0
     """A session unused for so long expires."""

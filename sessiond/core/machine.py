@@ -5,7 +5,7 @@ plain methods beside them. Each call carries the clock's reading, does everythin
 leaves effects to be carried out *in order*, at once. Randomness comes from the `Random` passed in.
 
 This module owns the dispatch, and what the parts share: copies, directory, effects. The rules are
-in the parts: `membership`, `admission`, `operations`, `replication`, `lists`, `backing`, `takeover`, `lookup`,
+in the parts: `membership`, `absence`, `admission`, `operations`, `replication`, `lists`, `backing`, `takeover`, `lookup`,
 `links`, `flushing`, `rotation`, `forwarding`, `expiry`, `upkeep`, `reprotection`, `rebalancing` and `draining`; of the directory in
 `locating`, `announcements`, `snapshots`, `repair`, `confirming`, `denials` and `forgetting`.
 """
@@ -21,6 +21,7 @@ from sessiond.contract.cluster_view import ClusterView, MemberState
 from sessiond.contract.drain_view import DrainView
 from sessiond.core import messages as m
 from sessiond.core import views
+from sessiond.core.absence import Absence
 from sessiond.core.admission import AdmissionDesk
 from sessiond.core.announcements import Announcements
 from sessiond.core.backing import Backing
@@ -28,8 +29,8 @@ from sessiond.core.candidates import Candidates
 from sessiond.core.checkout import Checkout
 from sessiond.core.confirming import Confirming
 from sessiond.core.copies import Copy, CopyStore, Role
-from sessiond.core.directory import Directory
 from sessiond.core.denials import Denials
+from sessiond.core.directory import Directory
 from sessiond.core.draining import Draining
 from sessiond.core.effects import Effect, Log, MembersChanged, NewLife, Send
 from sessiond.core.expiry import Expiry
@@ -85,15 +86,16 @@ class Machine:
         self.membership = Membership(self, seeds)
         self.lease = Lease(self)
         self.stall = StallGuard(self)
+        self.absence = Absence(self)
         self.admission = AdmissionDesk(self)
         self.announcements = Announcements(self)
         self.locating = Locating(self)
         self.snapshots = Snapshots(self)
         self.repair = Repair(self)
         self.confirming = Confirming(self)
+        self.denials = Denials(self)
         self.forgetting = Forgetting(self)
         self.candidates = Candidates(self)
-        self.denials = Denials(self)
         self.lists = Lists(self)
         self.storing = Storing(self) if options.store_kind else None
         self.replication = Replication(self)
@@ -188,9 +190,9 @@ class Machine:
             self.announcements,
             self.repair,
             self.confirming,
+            self.denials,
             self.forgetting,
             self.lookup,
-            self.denials,
             self.forwarding,
             self.flushing,
             self.expiry,
@@ -258,10 +260,10 @@ class Machine:
 
     def send(self, to: tuple[Life, ...], message: m.Message) -> None:
         if to:
-            self._effects.append(Send(to, message))
-
             if len(self.aliases):
                 self.aliases.precede(to, message)
+            self._effects.append(Send(to, message))
+
     def log(self, level: str, event: str, **fields: Any) -> None:
         self._effects.append(Log(level, event, fields))
 
@@ -296,8 +298,10 @@ class Machine:
         if copy.leadership is not None:
             self.replication.abandon(copy)
         self.takeover.granting.pop(copy.key, None)
+        if not self.copies.counts[Role.QUARANTINED]:
+            self.absence.forget()
+        self.stats.quarantined += copy.role is not Role.QUARANTINED
         self.copies.set_role(copy, Role.QUARANTINED)
-        self.stats.quarantined += 1
         self.reprotection.look_after(copy.key)
 
     @property
@@ -327,6 +331,7 @@ class Machine:
             return
         if self.membership.refuses(life):
             return
+        self.absence.met(identity)
         self.links.opened(life)
         if address is not None:
             self.membership.dialed(address)
@@ -438,11 +443,12 @@ class Machine:
             return  # about an earlier life, or the end of this one as it wanted
         self.stats.rejoins += 1
         life = Life(old.name, floor + 1)
-        self.log("warning", "node.rejoins", incarnation=life.incarnation, why=why)
+        self.log("warning", "node.rejoins", incarnation=life.incarnation, why=why, copies=len(self.copies))
         self.identity = replace(self.identity, life=life)
         for copy in self.copies.values():
             if copy.role is not Role.QUARANTINED:
                 self.quarantine(copy)
+        self.absence.begin()
         self.links.forget()
         self.emit(NewLife(life))
         self.takeover.life_ended(old)

@@ -209,6 +209,9 @@ class Rounds:
             if best is None or best < (copy.last, copy.term, machine.life):
                 if lookup.decides:
                     return  # they do not know of this copy: the next round shows what they have decided
+                if machine.storing is None and machine.absence.may_have_missed_end(copy):
+                    self._discard(copy)  # with a store, its end would have been found there
+                    return
                 location = machine.directory.get(key)
                 epochs = [copy.term.epoch, *(said.term.epoch for said in held.values())]
                 epochs += [location.term.epoch] if location is not None else []
@@ -219,6 +222,15 @@ class Rounds:
             self._desk.claim(key, lookup, best[-1])
         else:
             self._found_nothing(key)
+
+    def _discard(self, copy: Copy) -> None:
+        """What has ended, for all that is known, does not come back."""
+        machine = self._machine
+        machine.stats.discarded += 1
+        machine.log("warning", "session.discarded", key=copy.key.hex(), version=copy.version)
+        machine.drop_copy(copy.key)
+        machine.directory.forget(copy.key)
+        self._desk.resolve(copy.key)
 
     def _found_nothing(self, key: Key) -> None:
         """There is no such session."""

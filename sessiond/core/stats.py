@@ -33,6 +33,9 @@ class Stats:
     rotated: int = _counter("Sessions that went on under a new token.")
     quarantined: int = _counter("Copies set aside because they may be out of date.")
     merged: int = _counter("Quarantined copies whose news a primary merged: a fork that healed.")
+    discarded: int = _counter(
+        "Quarantined copies dropped: this node was away for so long that nobody may know of their end any more."
+    )
     expired: int = _counter("Sessions ended by a time-out.")
     invalidated: int = _counter("Sessions ended by the application.")
     lookups: int = _counter("Rounds of asking every member for a session.")

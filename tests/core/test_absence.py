@@ -1,0 +1,143 @@
+"""A node that was away for longer than the others remember: what ended meanwhile does not come back, all else does."""
+
+from dataclasses import replace
+
+import pytest
+
+from sessiond.core.options import Options
+from tests.core.world import KEY, World
+
+OTHER = b"fedcba9876543210"
+
+TTL_S = 20.0
+ANY = Options(tombstone_ttl_s=TTL_S)
+MAJORITY = Options(tombstone_ttl_s=TTL_S, quorum="majority", expect=3)
+
+
+def cluster(options: Options = ANY, nodes: int = 3) -> World:
+    world = World.of(nodes, options)
+    world.run(2.0)
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    return world
+
+
+def ended(world: World, name: str) -> bool:
+    """Whether a node says that there is no such session."""
+    operation = world.ask(name, "open", KEY, may_refer=False)
+    world.run(1.0)
+    return world.outcome(name, operation) is None
+
+
+def log_out(world: World, name: str) -> None:
+    world.read(name)
+    operation = world.ask(name, "invalidate", KEY)
+    world.run(0.5)
+    assert world.outcome(name, operation) is None
+
+
+@pytest.mark.parametrize("options", [ANY, MAJORITY])
+def test_a_paused_primary_does_not_bring_back_a_session_whose_end_nobody_remembers(options):
+    world = cluster(options)
+    world.stop("node1")
+    world.run(6.0)
+    log_out(world, "node2")
+    world.run(TTL_S + 1.0)
+    assert not world.machine("node2").directory.is_gone(KEY)  # forgotten
+    world.resume("node1")
+    world.run(5.0)
+    assert all(ended(world, name) for name in world.processes)
+    assert world.where() == {}
+    assert world.machine("node1").stats.discarded == 1
+    assert world.logged("node1", "session.discarded")
+
+
+@pytest.mark.parametrize("options", [ANY, MAJORITY])
+def test_a_paused_backup_does_not_either(options):
+    world = cluster(options)
+    backup = world.backup()
+    world.stop(backup)
+    world.run(6.0)
+    log_out(world, "node1")
+    world.run(TTL_S + 1.0)
+    world.resume(backup)
+    world.run(5.0)
+    assert all(ended(world, name) for name in world.processes)
+
+
+def test_a_session_that_expired_meanwhile_is_not_served_again():
+    world = cluster(Options(tombstone_ttl_s=TTL_S, idle_timeout_s=30.0))
+    world.stop("node1")
+    world.run(60.0)
+    world.resume("node1")
+    world.run(5.0)
+    assert all(ended(world, name) for name in world.processes)
+
+
+def test_a_minority_does_not_bring_it_back_though_the_network_delivers_what_was_said_before_the_cut():
+    # Found by the simulator (plan absences-majority, seed 11): late messages of a member made the absence look short.
+    world = cluster(MAJORITY)
+    backup = world.backup()
+    (other,) = world.strangers()
+    world.part("node1", f"{backup} {other}")
+    world.run(6.0)
+    log_out(world, backup)
+    world.run(TTL_S + 1.0)
+    heard_at = world.machine("node1").membership.members[backup].heard_at
+    world.machine("node1").membership.heard(world.machine(backup).life)  # as TCP would
+    assert world.machine("node1").membership.members[backup].heard_at > heard_at
+    world.heal()
+    world.run(8.0)
+    assert all(ended(world, name) for name in world.processes)
+
+
+@pytest.mark.parametrize("options", [ANY, MAJORITY])
+def test_a_session_whose_holders_were_away_together_is_there_again(options):
+    # Discarding whatever comes back so late, as the protocol has it, would lose it, though nobody can have ended it.
+    world = cluster(replace(options, expect=5), 5)
+    holders = ["node1", world.backup()]
+    others = world.strangers()
+    world.part(" ".join(holders), " ".join(others))
+    world.run(2 * TTL_S)
+    world.heal()
+    world.run(10.0)
+    assert world.read(others[0]) == b"1"
+
+
+def test_a_whole_cluster_that_was_suspended_for_long_finds_its_sessions_again():
+    world = cluster()
+    for name in world.processes:
+        world.stop(name)
+    world.run(3 * TTL_S)
+    for name in world.processes:
+        world.resume(name)
+    world.run(5.0)
+    assert world.read("node3") == b"1"
+
+
+def test_a_copy_comes_back_after_an_absence_within_which_nothing_is_forgotten():
+    world = cluster()
+    backup = world.backup()
+    world.stop("node1")
+    world.stop(backup)
+    world.run(TTL_S / 2 - 2.0)
+    world.resume("node1")
+    world.resume(backup)
+    world.run(5.0)
+    assert world.read("node3") == b"1"
+
+
+def test_an_absence_is_forgotten_with_the_last_copy_in_doubt():
+    world = cluster()
+    backup = world.backup()
+    world.stop(backup)
+    world.run(TTL_S)
+    world.resume(backup)
+    world.run(5.0)
+    world.create(backup, OTHER, n=b"2")
+    world.run(0.5)
+    machine = world.machine(backup)
+    copy = machine.copies[OTHER]
+    assert copy.backups
+    machine.quarantine(copy)
+    assert not machine.absence.may_have_missed_end(copy)
