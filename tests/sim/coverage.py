@@ -16,6 +16,12 @@ TRANSITIONS = ("-->P", "-->B", "P->B", "P->Q", "P->-", "B->P", "B->Q", "B->-", "
 """Of copies: P primary, B backup, Q quarantined, - none."""
 
 EVENTS = ("peer.dead", "peer.left", "peer.suspected", "peer.heard", "node.rejoins", "session.fork_merged")
+CHECKS = ("estimate.kept", "order.found")
+"""Made when their time comes: one that is never made finds nothing."""
+
+UNDECIDED_MAX = 0.05
+"""Of the searches for an order; more of them given up are a check that is not made."""
+
 WEATHER = ("reset", "half-open", "stall")
 ANSWERS = (
     *(f"{deed}.ok" for deed in ("create", "read", "write", "count", "end")),
@@ -54,8 +60,19 @@ def expected() -> Iterator[str]:
     yield from (f"copy {transition}" for transition in TRANSITIONS)
     yield from (f"client.{answer}" for answer in ANSWERS)
     yield from EVENTS
+    yield from CHECKS
 
 
 def missing(counts: Counter[str]) -> list[str]:
     """What should have occurred at least once and did not."""
     return [what for what in dict.fromkeys(expected()) if not counts[what]]
+
+
+def searches(counts: Counter[str]) -> int:
+    """How many sessions' answers an order was searched for."""
+    return counts["order.found"] + counts["order.undecided"]
+
+
+def has_given_up(counts: Counter[str]) -> bool:
+    """Whether so many searches for an order came to no end that they cannot be relied on."""
+    return counts["order.undecided"] > UNDECIDED_MAX * searches(counts)

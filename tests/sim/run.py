@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from tests.sim.book import LINES_KEPT
-from tests.sim.coverage import missing
+from tests.sim.coverage import has_given_up, missing, searches
 from tests.sim.plans import PLANS
 from tests.sim.simulation import Simulation
 
@@ -111,12 +111,16 @@ def report(outcomes: Iterable[Outcome], *, is_complete: bool) -> int:
     never = missing(total) if is_complete else []
     for what in never:
         print(f"never occurred: {what}")
+    undecided = f"{total['order.undecided']} of {searches(total):,} searches for an order undecided"
+    gives_up = has_given_up(total)
+    if gives_up:
+        print(f"too many to rely on: {undecided}")
     print(
         f"{number} seeds, {total['operations']:,} operations, {total['faults']:,} failures,"
         f" {total['events']:,} events in {elapsed_s:.1f} s: {total['events'] / elapsed_s:,.0f} events/s;"
-        f" {wrong} violations"
+        f" {undecided}; {wrong} violations"
     )
-    return wrong + len(never)
+    return wrong + len(never) + gives_up
 
 
 def main(arguments: list[str]) -> int:

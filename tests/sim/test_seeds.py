@@ -70,6 +70,17 @@ def test_what_never_occurred_fails_a_batch(capsys):
     assert "never occurred: Grant" in capsys.readouterr().out
 
 
+def test_a_search_for_an_order_that_is_given_up_too_often_fails_a_batch(capsys):
+    def batch(found: int, undecided: int) -> int:
+        counts = Counter({"order.found": found, "order.undecided": undecided})
+        return report([Outcome(0, "majority", "", counts)], is_complete=False)
+
+    assert batch(95, 5) == 0
+    assert "5 of 100 searches for an order undecided" in capsys.readouterr().out
+    assert batch(94, 6) == 1
+    assert "too many" in capsys.readouterr().out
+
+
 def test_a_plan_that_promises_nothing_strict_still_notices_half_a_write():
     simulation = Simulation(1, PLANS["partitions"])
     simulation.run()
