@@ -97,12 +97,17 @@ class Session:
         """Somebody was told at this moment that there is no such session."""
         if not self.strict or not self.protected:
             return
-        idle_s = now - self.used_at
-        least_s = self.idle_timeout_s * 0.98 - self.leeway_s - EARLY_S
-        if not self.ended and not self.end_asked and idle_s < least_s:
-            raise Violation(f"{self} is said to be gone; nobody ended it, it was used {idle_s:.3f} s ago")
+        if not self.may_be_over(now):
+            raise Violation(
+                f"{self} is said to be gone; nobody ended it, it was used {now - self.used_at:.3f} s ago"
+            )
         self.counts["ended" if self.end_asked else "expired"] += not self.ended
         self.ended = True
+
+    def may_be_over(self, now: float) -> bool:
+        """Whether somebody ended it, or asked for that, or its time may have run out."""
+        least_s = self.idle_timeout_s * 0.98 - self.leeway_s - EARLY_S
+        return self.ended or self.end_asked or now - self.used_at >= least_s
 
     def __str__(self) -> str:
         return self.name

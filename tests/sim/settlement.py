@@ -55,9 +55,7 @@ class Settlement:
 
     def _session(self, key: bytes, session: Session, processes: list[Process]) -> str | None:
         held = [(p.name, c) for p in processes if (c := p.machine.copies.get(key)) is not None]
-        is_kept = session.stood or self._simulation.plan.options.ack == "sync"
-        was_promised = session.created and session.protected and is_kept
-        if session.ended or (not held and (session.end_asked or not was_promised)):
+        if session.ended or (not held and (session.end_asked or not self._was_promised(session))):
             return f"{session} has ended, but {held[0][0]} holds it" if held else None
         if not held and self._may_have_expired(session):
             return None
@@ -88,6 +86,17 @@ class Settlement:
             return f"directories differ about {session}: {known}"
         session.stood = True
         return None
+
+    def may_be_gone(self, session: Session, now: float) -> bool:
+        """Whether an answer may say that there is no such session, once the cluster has settled."""
+        hosts = self._simulation.network.hosts.values()
+        is_held = any(session.key in process.machine.copies for process in hosts)
+        return session.may_be_over(now) or (not is_held and not self._was_promised(session))
+
+    def _was_promised(self, session: Session) -> bool:
+        """Whether it has to be somewhere; that it is nowhere is excused if its only answers promised nothing."""
+        is_kept = session.stood or self._simulation.plan.options.ack == "sync"
+        return session.created and session.protected and is_kept
 
     def _wanted(self, owner: str, primary: Copy, processes: list[Process]) -> int:
         """How many backups a session has when all is well, by the scheme of its primary."""

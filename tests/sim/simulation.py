@@ -16,7 +16,7 @@ from tests.sim.linearizability import calls_of, is_linearizable
 from tests.sim.network import Network
 from tests.sim.plans import Plan
 from tests.sim.process import DRIFT_MAX, Clock, Process
-from tests.sim.promises import COUNTER, Session, Violation
+from tests.sim.promises import COUNTER, Floor, Session, Violation
 from tests.sim.requests import ANSWER_TIMEOUT_S, Answer, Deed, Request, Status, Visit
 from tests.sim.settlement import Settlement
 from tests.sim.store import SimulatedStore
@@ -218,17 +218,28 @@ class Simulation:
                             f"{node} does not answer a request for {session} in a healthy cluster"
                         )
                     yield 0.005
-                self._check_final(session, answers[0], floor.values)
+                self.check_final(session, answers[0], floor)
         done.append(True)
 
-    def _check_final(self, session: Session, answer: Answer, floor: dict[str, int]) -> None:
+    def check_final(self, session: Session, answer: Answer, floor: Floor) -> None:
         if answer.status is Status.GONE:
             session.gone(answer.at)
+            if not self.settlement.may_be_gone(session, answer.at):
+                raise Violation(
+                    f"{session} is said to be gone in a healthy cluster; nobody ended it: {answer}"
+                )
+            session.ended = True  # whatever the plan: everybody has heard the same by now
         elif answer.status is not Status.OK:
             raise Violation(f"{session} is not served in a healthy cluster: {answer}")
         elif session.ended:
             raise Violation(f"{session} is served though it was said to be gone")
-        elif self.plan.options.ack == "sync":
+        else:
+            session.shown(answer.values, floor)
+            self._check_values(session, answer, floor.values)
+
+    def _check_values(self, session: Session, answer: Answer, floor: dict[str, int]) -> None:
+        """Also where not every answer is right meanwhile, what waited for the backups is there when all is healed."""
+        if self.plan.options.ack == "sync":
             for name, number in floor.items():
                 is_promised = name == COUNTER if session.saves_counter else name != COUNTER
                 if is_promised and answer.values.get(name, 0) < number:

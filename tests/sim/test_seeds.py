@@ -12,6 +12,7 @@ import pytest
 from tests.sim.coverage import expected, missing
 from tests.sim.plans import PLANS
 from tests.sim.promises import Violation
+from tests.sim.requests import Answer, Status
 from tests.sim.run import Outcome, plan_of, report, run_seed
 from tests.sim.simulation import Simulation
 
@@ -87,3 +88,30 @@ def test_a_plan_that_promises_nothing_strict_still_notices_half_a_write():
     session = next(iter(simulation.sessions.values()))
     with pytest.raises(Violation, match="half a write"):
         session.shown({"c": 2, "c+": 1}, session.floor())
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "why"),
+    [({"c": 2, "c+": 1}, Status.OK, "half a write"), ({}, Status.GONE, "in a healthy cluster")],
+)
+def test_after_healing_half_a_write_and_a_session_that_is_missed_somewhere_are_noticed_under_every_plan(
+    values, status, why
+):
+    simulation = Simulation(1, PLANS["partitions"])
+    simulation.run()
+    now = simulation.timeline.now
+    session = next(each for each in simulation.sessions.values() if not each.may_be_over(now))
+    answer = Answer(status, "n1", now, values)
+    with pytest.raises(Violation, match=why):
+        simulation.check_final(session, answer, session.floor())
+
+
+def test_after_healing_a_session_may_be_gone_that_somebody_asked_to_end():
+    simulation = Simulation(1, PLANS["partitions"])
+    simulation.run()
+    now = simulation.timeline.now
+    session = next(each for each in simulation.sessions.values() if not each.may_be_over(now))
+    session.end_asked = True
+    simulation.check_final(session, Answer(Status.GONE, "n1", now), session.floor())
+    with pytest.raises(Violation, match="served though"):
+        simulation.check_final(session, Answer(Status.OK, "n2", now), session.floor())
