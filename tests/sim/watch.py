@@ -130,6 +130,7 @@ class Watch:
             raise Violation(
                 f"{verb} of {self._simulation.name_of(key)} counts as protected, without a backup"
             )
+        self._check_newcomers(process, copy, verb, is_promised=outcome.protected and not is_stored)
         for life, follower in copy.leads.followers.items():
             if -1 < follower.acked < outcome.version:
                 raise Violation(f"{verb} of {self._simulation.name_of(key)} answered before {life} has it")
@@ -143,6 +144,31 @@ class Watch:
             ):
                 continue  # it applied that, and went on without this primary while its ack was held up
             self._check_holder(copy, outcome.version, holder, in_step=follower.acked >= copy.version)
+
+    def _check_newcomers(self, process: "Process", copy: Copy, verb: str, *, is_promised: bool) -> None:
+        """Who is in the list counts at once, also before it has applied anything.
+
+        Unless it was added in this very moment: an answer is looked at when its turn is over, and in that the member
+        may have come after the answer was let go. But then others had what was answered, if it counts as protected.
+        Nor if it doubts its copy: what it had acked may have let the answer go before it said so.
+        """
+        now, name = process.machine.now, self._simulation.name_of(copy.key)
+        followers = copy.leads.followers
+        added_now = 0
+        for life, follower in followers.items():
+            if follower.acked > -1 or follower.released_at is not None:
+                continue
+            if follower.waiting_since == now:
+                added_now += 1
+                continue
+            holder = self._simulation.network.hosts.get(life.name)
+            held = holder.machine.copies.get(copy.key) if holder is not None else None
+            if held is None or held.role is not Role.QUARANTINED:
+                raise Violation(f"{verb} of {name} answered before {life}, which is new to the list, has it")
+        seen = self._seen[process].get(copy.key) if process in self._seen else None
+        is_same_term = seen is None or seen[1] == copy.term  # in another one the same members begin anew
+        if is_promised and followers and added_now == len(followers) and is_same_term:
+            raise Violation(f"{verb} of {name} answered before any backup has it")
 
     def _is_stored(self, copy: Copy, version: int) -> bool:
         """Whether the store has this version of a session, or a later one of anybody."""

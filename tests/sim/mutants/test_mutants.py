@@ -9,6 +9,9 @@ from sessiond.core.backing import Backing
 from tests.sim.mutants.__main__ import RECORD, control, verdict
 from tests.sim.mutants.patching import planted
 from tests.sim.mutants.table import MUTANTS
+from tests.sim.plans import PLANS
+from tests.sim.run import violation_of
+from tests.sim.simulation import Simulation
 
 SEEDS_BESIDE = range(60)
 """Tried when the recorded seed tells another story by now, because the core has changed."""
@@ -20,6 +23,14 @@ def test_a_planted_bug_is_gone_when_the_test_is_over():
     with planted(mutant):
         assert Backing.on_patch is not right
     assert Backing.on_patch is right
+
+
+@pytest.mark.parametrize("plan", ["any", "store"])  # the first backup, and one that comes later
+def test_seeds_see_an_answer_that_does_not_wait_for_who_is_new_to_the_list(plan):
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "a newcomer to the list does not count yet")
+    with planted(mutant):
+        violation = violation_of(Simulation(1, PLANS[plan]))
+    assert re.search("answered before .*(any backup|new to the list)", str(violation))
 
 
 RECORDED = json.loads(RECORD.read_text())
