@@ -189,9 +189,7 @@ class Visit:
             if_version = self._version
         elif process.machine.is_settled(request.key, _now):
             copy = process.machine.copies[request.key]
-            settled = Committed(copy.version, protected=bool(copy.backups))
-            self._simulation.watch.resolved(process, request.key, "read", settled)
-            self._done(_now, settled)
+            self._done(_now, Committed(copy.version, protected=bool(copy.backups)))
             return
         # Where writes are kept back, the counter is what the application cannot do without: it saves it.
         saves = request.deed is Deed.COUNT and self._simulation.plan.options.flush_s > 0
