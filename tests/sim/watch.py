@@ -149,8 +149,8 @@ class Watch:
         """Who is in the list counts at once, also before it has applied anything.
 
         Unless it was added in this very moment: an answer is looked at when its turn is over, and in that the member
-        may have come after the answer was let go. But then others had what was answered, if it counts as protected.
-        Nor if it doubts its copy: what it had acked may have let the answer go before it said so.
+        may have come after the answer was let go. Of a session that was made in this turn nobody else can have let it
+        go. Nor does a member count that doubts its copy: what it had acked may have let the answer go before it said so.
         """
         now, name = process.machine.now, self._simulation.name_of(copy.key)
         followers = copy.leads.followers
@@ -162,12 +162,13 @@ class Watch:
                 added_now += 1
                 continue
             holder = self._simulation.network.hosts.get(life.name)
-            held = holder.machine.copies.get(copy.key) if holder is not None else None
+            if holder is None or holder.machine.life != life:
+                continue  # nobody can tell any more
+            held = holder.machine.copies.get(copy.key)
             if held is None or held.role is not Role.QUARANTINED:
                 raise Violation(f"{verb} of {name} answered before {life}, which is new to the list, has it")
-        seen = self._seen[process].get(copy.key) if process in self._seen else None
-        is_same_term = seen is None or seen[1] == copy.term  # in another one the same members begin anew
-        if is_promised and followers and added_now == len(followers) and is_same_term:
+        is_new = verb == "create" and copy.key not in self._seen.get(process, {})
+        if is_new and is_promised and followers and added_now == len(followers):
             raise Violation(f"{verb} of {name} answered before any backup has it")
 
     def _is_stored(self, copy: Copy, version: int) -> bool:
