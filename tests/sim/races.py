@@ -72,9 +72,10 @@ def run(least: int, first: int = 0) -> Counter[str]:
         violation = violation_of(simulation)
         if violation is not None:
             print(f"seed {seed}: {violation}", flush=True)
-            total["resurrections"] += RESURRECTION in violation
-            total["early expiries"] += EARLY in violation
-            total["other violations"] += RESURRECTION not in violation and EARLY not in violation
+            told = violation.told
+            total["resurrections"] += RESURRECTION in told
+            total["early expiries"] += EARLY in told
+            total["other violations"] += RESURRECTION not in told and EARLY not in told
         total.update(races(simulation))
         total["seeds"] += 1
         seed += 1

@@ -39,7 +39,7 @@ class Watch:
         machine = process.machine
         self._turns += 1
         if self._turns % TURNS_PER_CHECK == 0:
-            machine.check_invariants()
+            self._check_core(process)
         seen = self._seen.setdefault(process, {})
         copies = machine.copies
         for copy in copies.values():
@@ -59,8 +59,15 @@ class Watch:
                 if role is Role.PRIMARY:
                     self._given_up.add((key, term))
 
+    def _check_core(self, process: "Process") -> None:
+        """What a core says of itself is promised as well; an assertion in the midst of a turn is a crash."""
+        try:
+            process.machine.check_invariants()
+        except AssertionError as error:
+            raise Violation(str(error)) from error
+
     def _changed(self, process: "Process", copy: Copy, before: Seen | None) -> None:
-        process.machine.check_invariants()
+        self._check_core(process)
         key = copy.key
         name = self._simulation.name_of(key)
         if before is None:

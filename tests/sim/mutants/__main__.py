@@ -10,7 +10,7 @@ from tests.sim.mutants.aims import AIMED
 from tests.sim.mutants.patching import Mutant, planted
 from tests.sim.mutants.table import MUTANTS
 from tests.sim.plans import PLANS
-from tests.sim.run import violation_of
+from tests.sim.run import Verdict, violation_of
 from tests.sim.simulation import Simulation
 from tests.sim.transcripts import difference
 
@@ -23,39 +23,45 @@ TOLD_MAX = 110
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 
 
-def verdict(mutant: Mutant, seed: int) -> str | None:
+def verdict(mutant: Mutant, seed: int) -> Verdict | None:
     """What a seed, or the scenario, says of the core with this bug; None if it keeps every promise."""
     with planted(mutant):
         return control(mutant, seed)
 
 
-def control(mutant: Mutant, seed: int) -> str | None:
+def control(mutant: Mutant, seed: int) -> Verdict | None:
     """The same of the sound core."""
     if mutant.scenario:
-        return difference((SCENARIOS / f"{mutant.scenario}.txt").read_text())
+        told = difference((SCENARIOS / f"{mutant.scenario}.txt").read_text())
+        return Verdict(told) if told is not None else None
     plan = PLANS.get(mutant.plan) or AIMED[mutant.plan]
     return violation_of(Simulation(seed, plan))
 
 
-def find(mutant: Mutant, seeds: range) -> tuple[int, str] | None:
+def is_found(mutant: Mutant, violation: Verdict | None) -> bool:
+    """Whether this is the promise that the bug breaks; that it makes the core crash would be no proof of the check."""
+    if violation is None or violation.is_crash:
+        return False
+    return re.search(mutant.found_by, violation.told) is not None
+
+
+def find(mutant: Mutant, seeds: range) -> tuple[int, Verdict] | None:
     """The first seed whose violation is the one that this bug causes, while the sound core passes it."""
     for seed in seeds[:1] if mutant.scenario else seeds:
         violation = verdict(mutant, seed)
-        if violation is None or re.search(mutant.found_by, violation) is None:
-            continue
-        if control(mutant, seed) is None:
+        if violation is not None and is_found(mutant, violation) and control(mutant, seed) is None:
             return seed, violation
     return None
 
 
-def row(mutant: Mutant, found: tuple[int, str] | None) -> str:
+def row(mutant: Mutant, found: tuple[int, Verdict] | None) -> str:
     """A line of the table: rule, bug, second defences switched off with it, who finds it, and by what."""
     beside = ", ".join(f"`{edit.method.__qualname__}`" for edit in mutant.beside)
     if found is None:
         return f"| {mutant.rule} | {mutant.name} | {beside} | NOT FOUND | |"
     seed, violation = found
     by = mutant.scenario.replace("_", " ") if mutant.scenario else f"`{mutant.plan}`, {seed}"
-    told = re.sub(r"Life\(name='(\w+)', incarnation=\d+\)|`", r"\1", violation)
+    told = re.sub(r"Life\(name='(\w+)', incarnation=\d+\)|`", r"\1", violation.told)
     told = textwrap.shorten(told, TOLD_MAX, placeholder=" …")
     return f"| {mutant.rule} | {mutant.name} | {beside} | {by} | {told} |"
 
