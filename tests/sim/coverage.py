@@ -22,6 +22,10 @@ CHECKS = ("estimate.kept", "order.found")
 UNDECIDED_MAX = 0.05
 """Of the searches for an order; more of them given up are a check that is not made."""
 
+OPERATIONS_MIN = 500
+FAULTS_MIN = 5
+"""What each seed has to have been through to say anything."""
+
 WEATHER = ("reset", "half-open", "stall")
 ANSWERS = (
     *(f"{deed}.ok" for deed in ("create", "read", "write", "count", "end")),
@@ -66,6 +70,11 @@ def expected() -> Iterator[str]:
 def missing(counts: Counter[str]) -> list[str]:
     """What should have occurred at least once and did not."""
     return [what for what in dict.fromkeys(expected()) if not counts[what]]
+
+
+def is_idle(counts: Counter[str]) -> bool:
+    """Whether too little happened in a seed that ran to its end."""
+    return counts["operations"] < OPERATIONS_MIN or counts["faults"] < FAULTS_MIN
 
 
 def searches(counts: Counter[str]) -> int:

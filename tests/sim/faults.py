@@ -5,14 +5,17 @@ costs nothing. Weather (links that break, stall or are half-open for less than t
 failure in this sense and comes at any time.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, TypeAlias
 
 from tests.sim.promises import Violation
 from tests.sim.timeline import Story
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+Failing: TypeAlias = Generator[float, None, bool]
+"""The story of a failure; returns whether anything failed, as there may be nothing that could."""
 
 SETTLES_WITHIN_S = 20.0
 """Longest window of a failure; far above what detection, rejoining and protecting anew take together."""
@@ -43,7 +46,9 @@ class Faults:
         self._network = simulation.network
         self._rng = simulation.faults_rng
         self.number = 0
-        self._kinds: dict[str, Callable[[], Story]] = {
+        """How many failures there were."""
+
+        self._kinds: dict[str, Callable[[], Failing]] = {
             "crash": self._crash,
             "restart": self._restart,
             "crash amid": self._crash_amid,
@@ -64,10 +69,11 @@ class Faults:
         yield 1.5
         while simulation.timeline.now < plan.lasts_s or self.number < plan.faults_min:
             yield self._rng.uniform(0.0, 2.0)
-            self.number += 1
             kind = self._rng.choice(plan.faults)
-            self._count(kind)
-            yield from self._kinds[kind]()
+            has_failed = yield from self._kinds[kind]()
+            if has_failed:
+                self.number += 1
+                self._count(kind)
             yield from self.window(f"after {kind}")
         simulation.is_over = True
 
@@ -105,46 +111,47 @@ class Faults:
 
     # --- of one node ----------------------------------------------------------------------------------
 
-    def _crash(self) -> Story:
-        """A node dies; the next of this kind may bring it back."""
+    def _crash(self) -> Failing:
+        """A node dies; the next of this kind may bring it back, which is no failure."""
         simulation = self._simulation
         down = [name for name in simulation.names if name not in self._network.hosts]
         if down and (self._rng.random() < 0.6 or not self._may_spare_one):
             name = self._rng.choice(down)
             self._tell(f"boot {name}")
             simulation.boot(name)
-            return
+            return False
         victim = self._victim()
         if victim not in simulation.app_names:
-            yield from self._restarts(victim)
-            return
+            return (yield from self._restarts(victim))
         self._tell(f"crash {victim}")
         simulation.crash(victim)
         yield 0.0
+        return True
 
-    def _restart(self) -> Story:
+    def _restart(self) -> Failing:
         """A node dies and is back, empty, before or after the others have noticed."""
-        yield from self._restarts(self._victim())
+        return (yield from self._restarts(self._victim()))
 
-    def _crash_amid(self) -> Story:
+    def _crash_amid(self) -> Failing:
         """A primary dies while answers have waited for its backups for a while."""
         for _ in range(AMID_LOOKS_MAX):
             busy = [host.name for host in self._network.hosts.values() if host.waits_for_s > AMID_S]
             if busy:
                 break
             yield 0.001
-        yield from self._restarts(self._rng.choice(busy) if busy else self._victim())
+        return (yield from self._restarts(self._rng.choice(busy) if busy else self._victim()))
 
-    def _restarts(self, victim: str) -> Story:
+    def _restarts(self, victim: str) -> Failing:
         self._tell(f"crash {victim}, restart soon")
         self._simulation.crash(victim)
         yield self._rng.choice((0.002, 0.05, 0.5))
         self._tell(f"boot {victim}")
         self._simulation.boot(victim)
+        return True
 
-    def _drain(self) -> Story:
+    def _drain(self) -> Failing:
         if not self._may_spare_one:
-            return
+            return False
         victim = self._victim()
         process = self._network.hosts[victim]
         self._tell(f"drain {victim}")
@@ -162,8 +169,9 @@ class Faults:
         if self._rng.random() < 0.7 or victim not in self._simulation.app_names:
             yield self._rng.uniform(0.0, 1.0)
             self._simulation.boot(victim)
+        return True
 
-    def _pause(self) -> Story:
+    def _pause(self) -> Failing:
         victim = self._network.hosts[self._victim()]
         seconds = self._rng.choice(PAUSES) * self._simulation.plan.options.silence_timeout_s
         self._tell(f"pause {victim.name} for {seconds:.2f} s")
@@ -171,24 +179,27 @@ class Faults:
         yield seconds
         self._tell(f"resume {victim.name}")
         victim.resume()
+        return True
 
-    def _slow(self) -> Story:
+    def _slow(self) -> Failing:
         victim = self._network.hosts[self._victim()]
         victim.turn_s = self._rng.uniform(0.001, SLOW_TURN_MAX_S)
         self._tell(f"slow {victim.name}: {victim.turn_s:.4f} s a turn")
         yield self._rng.uniform(0.5, 3.0)
         victim.turn_s = 0.0
+        return True
 
-    def _jump(self) -> Story:
+    def _jump(self) -> Failing:
         victim = self._network.hosts[self._victim()]
         seconds = self._rng.uniform(0.05, JUMP_MAX_S)
         self._tell(f"the clock of {victim.name} jumps {seconds:.2f} s")
         self._simulation.jump(victim, seconds)
         yield 0.0
+        return True
 
     # --- of everything --------------------------------------------------------------------------------
 
-    def _crash_all(self) -> Story:
+    def _crash_all(self) -> Failing:
         """Every process dies at once: what was promised is in the store."""
         simulation = self._simulation
         self._tell("crash all")
@@ -200,8 +211,9 @@ class Faults:
             yield self._rng.choice((0.0, 0.01, 0.3))
             self._tell(f"boot {name}")
             simulation.boot(name)
+        return True
 
-    def _outage(self) -> Story:
+    def _outage(self) -> Failing:
         """The store refuses everything for a while, or stands still."""
         store = self._simulation.store
         assert store is not None, "a plan with this fault has a store"
@@ -213,22 +225,24 @@ class Faults:
             self._tell(f"the store stands still for {seconds:.2f} s")
             store.stall(seconds)
         yield seconds
+        return True
 
     # --- of the network -------------------------------------------------------------------------------
 
-    def _reset(self) -> Story:
+    def _reset(self) -> Failing:
         links = self._network.links()
         if links:
             self._network.reset(self._rng.choice(links))
         yield 0.0
+        return bool(links)
 
-    def _part(self) -> Story:
-        yield from self._cut(both_ways=True)
+    def _part(self) -> Failing:
+        return (yield from self._cut(both_ways=True))
 
-    def _part_one_way(self) -> Story:
-        yield from self._cut(both_ways=False)
+    def _part_one_way(self) -> Failing:
+        return (yield from self._cut(both_ways=False))
 
-    def _cut(self, *, both_ways: bool) -> Story:
+    def _cut(self, *, both_ways: bool) -> Failing:
         """Nodes and balancers fall into two groups that do not reach each other, or one does not the other."""
         hosts = [*self._simulation.names, *self._simulation.balancers]
         self._rng.shuffle(hosts)
@@ -240,6 +254,7 @@ class Faults:
         yield seconds
         self._tell("heal")
         self._network.heal()
+        return True
 
     def weather(self) -> Story:
         """Links break, half or whole, and stall."""

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from tests.sim.book import LINES_KEPT
-from tests.sim.coverage import has_given_up, missing, searches
+from tests.sim.coverage import has_given_up, is_idle, missing, searches
 from tests.sim.plans import PLANS
 from tests.sim.promises import Violation
 from tests.sim.simulation import Simulation
@@ -114,13 +114,17 @@ def report(outcomes: Iterable[Outcome], *, is_complete: bool) -> int:
     """Print what fails as it comes, then what occurred how often; the number of things that are not right."""
     began = time.perf_counter()
     total: Counter[str] = Counter()
-    number, wrong = 0, 0
+    number, wrong, idle = 0, 0, 0
     for outcome in outcomes:
         number += 1
         total.update(outcome.counts)
         if outcome.violation is not None:
             wrong += 1
             print(outcome, flush=True)
+        elif is_idle(outcome.counts):
+            idle += 1
+            operations, faults = outcome.counts["operations"], outcome.counts["faults"]
+            print(f"too little: {outcome}; {operations} operations, {faults} failures", flush=True)
         if number % SEEDS_PER_SIGN == 0:
             print(f"{number} seeds, {wrong} violations so far", file=sys.stderr, flush=True)
     elapsed_s = time.perf_counter() - began
@@ -139,7 +143,7 @@ def report(outcomes: Iterable[Outcome], *, is_complete: bool) -> int:
         f" {total['events']:,} events in {elapsed_s:.1f} s: {total['events'] / elapsed_s:,.0f} events/s;"
         f" {undecided}; {wrong} violations"
     )
-    return wrong + len(never) + gives_up
+    return wrong + idle + len(never) + gives_up
 
 
 def main(arguments: list[str]) -> int:
