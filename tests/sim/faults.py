@@ -64,10 +64,14 @@ class Faults:
         }
 
     def story(self) -> Story:
-        """One failure after another until it is time to heal."""
+        """One failure after another until it is time to heal, and there has been enough to say something."""
         simulation, plan = self._simulation, self._simulation.plan
         yield 1.5
-        while simulation.timeline.now < plan.lasts_s or self.number < plan.faults_min:
+        while (
+            simulation.timeline.now < plan.lasts_s
+            or self.number < plan.faults_min
+            or simulation.operations < plan.operations_min
+        ):
             yield self._rng.uniform(0.0, 2.0)
             kind = self._rng.choice(plan.faults)
             has_failed = yield from self._kinds[kind]()

@@ -59,6 +59,7 @@ class Plan:
     """For each session: two behind balancers, the rest pinned to nodes."""
 
     faults_min: int = 5
+    operations_min: int = 500
     lasts_s: float = 60.0
     haste: float = 0.75
     """Chance that a client clicks again within milliseconds."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.sim.plans import FAST, Plan
 
-SHORT = Plan(sessions=3, lasts_s=12.0, haste=0.9, pause_s=1.0, weather_s=0.3)
+SHORT = Plan(operations_min=0, sessions=3, lasts_s=12.0, haste=0.9, pause_s=1.0, weather_s=0.3)
 
 AIMED = {
     "amid": replace(SHORT, faults=("crash amid",), weather_s=0.1, sessions=5),
