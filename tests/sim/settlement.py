@@ -1,6 +1,7 @@
 """When a cluster has settled: every member sees the others as they are, every session is where it belongs.
 
-Exactly the copies that the scheme asks for, in step, and no orphans; the same directory everywhere; nothing waits. What
+Exactly the copies that the scheme asks for, in step, and no orphans; the same directory everywhere, and in it nothing
+that nobody holds; nothing waits. What
 is missing is said in words, for the transcript of a run that never settles.
 """
 
@@ -12,6 +13,9 @@ from tests.sim.promises import Session
 
 if TYPE_CHECKING:
     from tests.sim.simulation import Simulation
+
+LATE_MAX_S = 1.0
+"""Longest time by which a tombstone outlives its own: far more than a timer is late."""
 
 
 class Settlement:
@@ -33,6 +37,24 @@ class Settlement:
             why = self._session(key, session, list(processes.values()))
             if why is not None:
                 return why
+        return None
+
+    def left_over(self) -> str | None:
+        """What a directory remembers of sessions that are no more, and should have forgotten by now."""
+        processes = self._simulation.network.hosts.values()
+        held = {copy.key for process in processes for copy in process.machine.copies.values()}
+        store = self._simulation.store
+        if store is not None:
+            held |= {key for key, kept in store.shelf.records.items() if kept.record.data is not None}
+        for process in processes:
+            directory = process.machine.directory
+            for key, location in directory.items():
+                if not location.gone and key not in held:
+                    return f"{process.name} knows where {self._simulation.name_of(key)} is: {location}; nobody holds it"
+            tombstone_ends_at = directory.next_deadline()
+            now = process.clock.read(self._simulation.timeline.now)
+            if tombstone_ends_at is not None and tombstone_ends_at < now - LATE_MAX_S:
+                return f"{process.name} keeps a tombstone whose time is over"
         return None
 
     def _membership(self, process: Process) -> str | None:

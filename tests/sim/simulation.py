@@ -1,10 +1,12 @@
 """One seed's world: real cores on a simulated network, with balancers, users, faults, and those who watch."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from math import isfinite
 from random import Random
 from typing import Any
 
+from sessiond.core.forgetting import ROUND_INTERVAL_S
 from sessiond.core.identity import Identity
 from sessiond.core.machine import Machine
 from sessiond.core.types import Life
@@ -25,6 +27,9 @@ from tests.sim.watch import Watch
 
 EPOCH_S = 1_000_000.0
 """The wall clock's reading at the start of every run: incarnations derive from it."""
+
+FORGOTTEN_WITHIN_S = 2 * ROUND_INTERVAL_S
+"""Of a session that was lost with all who held it the directories know nothing after this: a round, and what it takes."""
 
 SERVED_WITHIN_S = 2.0
 """A healthy cluster answers a request within this."""
@@ -176,6 +181,7 @@ class Simulation:
         self.timeline.tell(self._final_reads(done))
         self._run_while(lambda: not done, 1000.0)
         self.settle(at_rest=True)
+        self._wait_until_none(self.settlement.left_over, FORGOTTEN_WITHIN_S)
         if self.plan.linearizable:
             self._check_order()
         self._add_up()
@@ -198,8 +204,11 @@ class Simulation:
 
     def settle(self, *, at_rest: bool = False) -> None:
         """Let time pass until the cluster has settled."""
-        end = self.timeline.now + self.plan.settles_s
-        while (why := self.settlement.missing(at_rest=at_rest)) is not None:
+        self._wait_until_none(lambda: self.settlement.missing(at_rest=at_rest), self.plan.settles_s)
+
+    def _wait_until_none(self, missing: Callable[[], str | None], longest_s: float) -> None:
+        end = self.timeline.now + longest_s
+        while (why := missing()) is not None:
             if self.timeline.now > end:
                 raise Violation(f"does not converge when healed: {why}")
             self.timeline.run_until(self.timeline.now + 0.1)

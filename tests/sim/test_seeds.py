@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sessiond.core.types import Location, Term
 from tests.sim.coverage import FAULTS_MIN, OPERATIONS_MIN, expected, is_idle, missing
 from tests.sim.plans import PLANS
 from tests.sim.promises import Violation
@@ -131,3 +132,23 @@ def test_after_healing_a_session_may_be_gone_that_somebody_asked_to_end():
     simulation.check_final(session, Answer(Status.GONE, "n1", now), session.floor())
     with pytest.raises(Violation, match="served though"):
         simulation.check_final(session, Answer(Status.OK, "n2", now), session.floor())
+
+
+def test_a_directory_that_knows_of_a_session_that_nobody_holds_is_noticed():
+    simulation = Simulation(1, PLANS["any"])
+    simulation.run()
+    assert simulation.settlement.left_over() is None
+    process = simulation.network.hosts["n1"]
+    process.machine.directory.merge(bytes(16), Location(Term(1, process.machine.life), 1, ()), 0.0)
+    assert "nobody holds it" in simulation.settlement.left_over()
+
+
+def test_a_tombstone_that_outlives_its_time_is_noticed():
+    plan = PLANS["endings"]
+    simulation = Simulation(1, replace(plan, options=replace(plan.options, tombstone_ttl_s=20.0)))
+    simulation.run()
+    assert simulation.settlement.left_over() is None
+    for process in simulation.network.hosts.values():
+        process.pause()
+    simulation.timeline.run_until(simulation.timeline.now + 30.0)
+    assert "tombstone" in simulation.settlement.left_over()
