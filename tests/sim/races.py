@@ -29,11 +29,11 @@ def races(simulation: Simulation) -> Counter[str]:
     """How often what raced with what in a run that is over."""
     total: Counter[str] = Counter()
     for key in simulation.history:
-        for how, began, ended in _ends(simulation, key):
+        for how, by, began, ended in _ends(simulation, key):
             against = [
                 name
                 for name, times in (
-                    ("use", _uses(simulation, key)),
+                    ("use", _uses(simulation, key, by)),
                     ("takeover", _takeovers(simulation, key)),
                 )
                 if any(start <= ended + CLOSE_S and end >= began - CLOSE_S for start, end in times)
@@ -43,18 +43,25 @@ def races(simulation: Simulation) -> Counter[str]:
     return total
 
 
-def _ends(simulation: Simulation, key: bytes) -> Iterator[tuple[str, float, float]]:
+def _ends(simulation: Simulation, key: bytes) -> Iterator[tuple[str, str, float, float]]:
+    """How it ended, by whom ("" is nobody), and from when to when that took."""
     for operation in simulation.history[key]:
         if operation.request.deed is Deed.END:
-            yield "logout", operation.invoked_at, operation.returned_at or operation.invoked_at
+            yield (
+                "logout",
+                operation.client,
+                operation.invoked_at,
+                operation.returned_at or operation.invoked_at,
+            )
     expired_at = simulation.watch.expiries.get(key)
     if expired_at is not None:
-        yield "expiry", expired_at, expired_at
+        yield "expiry", "", expired_at, expired_at
 
 
-def _uses(simulation: Simulation, key: bytes) -> Iterator[tuple[float, float]]:
+def _uses(simulation: Simulation, key: bytes, by: str) -> Iterator[tuple[float, float]]:
+    """Of everybody else: who logs out has clicked a moment ago, and waited for the answer."""
     for operation in simulation.history[key]:
-        if operation.request.deed is not Deed.END:
+        if operation.request.deed is not Deed.END and operation.client != by:
             yield operation.invoked_at, operation.returned_at or operation.invoked_at
 
 
