@@ -30,9 +30,10 @@ def test_every_promise_is_kept_under(plan):
         assert not is_idle(outcome.counts)
 
 
-def test_a_seed_is_the_same_story_under_every_hash_seed():
+@pytest.mark.parametrize("plan", ["majority", "query", "partitions", "store"])
+def test_a_seed_is_the_same_story_under_every_hash_seed(plan):
     def trace(hash_seed: str) -> str:
-        command = [sys.executable, "-m", "tests.sim", "--seed", "7", "--plan", "two-backups"]
+        command = [sys.executable, "-m", "tests.sim", "--seed", "7", "--plan", plan]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         run = subprocess.run(
             command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90
