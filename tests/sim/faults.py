@@ -28,6 +28,9 @@ DRAINED_WITHIN_S = 20.0
 PAUSES = (0.2, 0.8, 1.6)
 """Lengths of pauses and partitions in silence time-outs: unnoticed, suspected, taken for dead."""
 
+ABSENCES = (0.4, 0.7, 1.2, 2.0)
+"""Lengths of absences in lifetimes of tombstones; half of one is where a node must doubt what it comes back with."""
+
 AMID_S = 0.03
 """Longer than nearly all acks take: what is waited for has not arrived, and may never."""
 
@@ -54,6 +57,7 @@ class Faults:
             "crash amid": self._crash_amid,
             "drain": self._drain,
             "pause": self._pause,
+            "absence": self._absence,
             "slow": self._slow,
             "jump": self._jump,
             "reset": self._reset,
@@ -176,8 +180,15 @@ class Faults:
         return True
 
     def _pause(self) -> Failing:
+        return (yield from self._stands_still(PAUSES, self._simulation.plan.options.silence_timeout_s))
+
+    def _absence(self) -> Failing:
+        """A node stands still for about as long as the others remember what ended meanwhile, or for longer."""
+        return (yield from self._stands_still(ABSENCES, self._simulation.plan.options.tombstone_ttl_s))
+
+    def _stands_still(self, lengths: tuple[float, ...], unit_s: float) -> Failing:
         victim = self._network.hosts[self._victim()]
-        seconds = self._rng.choice(PAUSES) * self._simulation.plan.options.silence_timeout_s
+        seconds = self._rng.choice(lengths) * unit_s
         self._tell(f"pause {victim.name} for {seconds:.2f} s")
         victim.pause()
         yield seconds

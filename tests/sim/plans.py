@@ -87,10 +87,22 @@ PLANS = {
     "two-backups": Plan(options=replace(FAST, copies=2)),
     "storm": Plan(weather_s=0.15, faults=("reset", "crash", "restart")),
     "endings": Plan(ending=0.15, options=replace(FAST, idle_timeout_s=1.2), pause_s=1.0, haste=0.8),
+    "absences": Plan(
+        ending=0.1,
+        faults=("absence", "absence", "absence", "crash"),
+        options=replace(FAST, tombstone_ttl_s=3.0),
+    ),
     "async": Plan(strict=False, options=replace(FAST, ack="async")),
     "majority": Plan(
         options=replace(FAST, quorum="majority", expect=5),
         faults=(*ONE_NODE, "part", "part", "part one way"),
+        down_max=1,
+        linearizable=True,
+    ),
+    "absences-majority": Plan(
+        options=replace(FAST, quorum="majority", expect=5, tombstone_ttl_s=3.0),
+        faults=("absence", "absence", "part", "part", "part one way"),
+        ending=0.1,
         down_max=1,
         linearizable=True,
     ),

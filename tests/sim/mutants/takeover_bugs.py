@@ -146,6 +146,15 @@ TAKEOVER_BUGS = (
         found_by="'gone'",
     ),
     Mutant(
+        name="who was away for long brings back what has ended",
+        rule="5",
+        method=Rounds._found_nobody_active,
+        right="machine.absence.may_have_missed_end(copy)",
+        wrong="False",
+        plan="absences",
+        found_by="has ended, but",
+    ),
+    Mutant(
         name="a copy in doubt leaves without its news",
         rule="4.8",
         method=LookupDesk.found_primary,
