@@ -23,6 +23,7 @@ from typing import Any
 import structlog
 
 from sessiond.backend import Checkout, Committed, Elsewhere, Whereabouts
+from sessiond.closed import why_closed
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState
 from sessiond.contract.drain_view import DrainView
@@ -325,6 +326,9 @@ class Node:
     def accepts_new_sessions(self) -> bool:
         return self.is_serving() and not self._machine.draining and self.settings.role == "app"
 
+    def why_closed(self) -> str:
+        return why_closed(self._machine, is_running=self._is_running)
+
     def heir(self) -> str | None:
         return self._machine.drain.heir()
 
@@ -332,7 +336,13 @@ class Node:
         counts = self._machine.copies.counts
         state = self._machine.state if self._is_running else MemberState.JOINING
         return HealthView(
-            self.name, state, counts[Role.PRIMARY], counts[Role.BACKUP], Load(), self.settings.role
+            self.name,
+            state,
+            counts[Role.PRIMARY],
+            counts[Role.BACKUP],
+            Load(),
+            self.settings.role,
+            self.why_closed(),
         )
 
     def cluster_view(self) -> ClusterView:

@@ -38,6 +38,9 @@ class SessionNode(Backend, Protocol):
     def accepts_new_sessions(self) -> bool:
         """Whether visitors without a session are welcome here: False as well while draining."""
 
+    def why_closed(self) -> str:
+        """Why not, in words that go on after the node's name; empty if they are."""
+
     def heir(self) -> str | None:
         """The name of a node that such visitors can be sent to; None if this one knows of none."""
 

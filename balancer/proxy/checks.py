@@ -170,7 +170,9 @@ class HealthChecker:
         elif view is not None and view.state is MemberState.DRAINING:
             self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
         elif status == UNAVAILABLE:
-            why = f"the node says that it is {view.state}" if view is not None else "health answered 503"
+            why = "health answered 503"
+            if view is not None:
+                why = f"the node says that it {view.reason or f'is {view.state}'}"
             self._pool.check_failed(node, number, why, deliberate=True)
         else:
             self._pool.check_failed(node, number, f"health answered {status}")

@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from sessiond.adapters.cookies import SessionCookie
-from sessiond.adapters.refusals import Refusal, no_new_sessions, refusal_of, serves_nobody
+from sessiond.adapters.refusals import Refusal, no_new_sessions, refusal_of
 from sessiond.backend import Checkout, Elsewhere
 from sessiond.contract.names import OWNER_HEADER, REPLAY_HEADER
 from sessiond.errors import SessionError
@@ -109,7 +109,6 @@ def without_session(handler: F) -> F:
 
 def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
     sessions, cookie = adapter.sessions, adapter.cookie
-    turned_away = serves_nobody(node.name) if node.settings.role == "state" else no_new_sessions(node.name)
 
     # One function, since every call costs in every request.
     @web.middleware
@@ -140,7 +139,9 @@ def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
             session = sessions.new()
         else:
             heir = node.heir() if _may_be_referred(request) else None
-            return _referral(heir) if heir is not None else _response(turned_away)
+            if heir is not None:
+                return _referral(heir)
+            return _response(no_new_sessions(node.name, node.why_closed()))
         request[_SESSION] = session
         adapter.in_flight += 1
         try:

@@ -49,19 +49,10 @@ def refusal_of(error: SessionError) -> Refusal:
             return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, text, is_fault=True)
 
 
-def no_new_sessions(name: str) -> Refusal:
-    """The answer to a visitor without a session while the node joins or leaves."""
+def no_new_sessions(name: str, why: str) -> Refusal:
+    """The answer to a visitor without a session. `why`: as `sessiond.ports.SessionNode.why_closed` says it."""
     return Refusal(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        f"{name} takes no new sessions now; another node will\n",
-        RETRY_AFTER_S,
-    )
-
-
-def serves_nobody(name: str) -> Refusal:
-    """The answer of a state node to whoever got there past the balancer."""
-    return Refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"{name} holds copies for others (--role state) and serves no users; nodes of role app do\n",
+        f"{name} {why}; no session was begun: try another node\n",
         RETRY_AFTER_S,
     )

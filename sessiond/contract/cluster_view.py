@@ -121,6 +121,10 @@ def _amount(value: Any) -> float:
     return number
 
 
+REASON_CHARS_MAX = 200
+"""So much of a node's reason is kept: it is shown in tables and logs."""
+
+
 @dataclass(frozen=True, slots=True)
 class HealthView:
     """The body of a node's health answer."""
@@ -132,6 +136,9 @@ class HealthView:
     load: Load
     role: NodeRole = "app"
     """state: healthy or not, it serves no users, so its health is never 200."""
+
+    reason: str = ""
+    """Why no session can begin there, in words that go on after its name; empty if one can, or if it does not say."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -146,4 +153,5 @@ class HealthView:
             int(body["backups"]),
             Load.from_json(body["load"]),
             _role(body),
+            str(body.get("reason", ""))[:REASON_CHARS_MAX],
         )

@@ -7,6 +7,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
+from sessiond.closed import DRAINING, JOINING, STOOD_STILL
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.session_id import Keyring
 from sessiond.errors import ChangesUndone, Conflict, MemoryFull, Unavailable
@@ -538,18 +539,27 @@ async def test_sub_applications_and_their_middlewares_have_the_session(site):
 # --- joining and draining -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["joining", "draining"])
-async def test_while_no_session_can_begin_here_visitors_without_one_are_sent_elsewhere(site, node, case):
+REASONS = {
+    "joining": JOINING,
+    "draining": DRAINING,
+    "outvoted": "gets no answer from a majority of the 5 members",
+    "stood still": STOOD_STILL,
+}
+
+
+@pytest.mark.parametrize("case", list(REASONS))
+async def test_while_no_session_can_begin_here_visitors_without_one_are_told_why(site, node, case):
     site.route(count)
     await site.start()
-    if case == "joining":
-        node.serving = False
-    else:
+    if case == "draining":
         node.state = MemberState.DRAINING
+    else:
+        node.serving, node.closed_because = False, REASONS[case]
     answer = await site.fetch()
     assert answer.status == 503
     assert answer.header("Retry-After") == "1"
     assert answer.header("Connection") == "close"
+    assert answer.text == f"node1 {REASONS[case]}; no session was begun: try another node\n"
     assert node.stored == {}
 
 

@@ -65,6 +65,12 @@ async def checked(
         (answer(503, view("draining")), NodeState.DRAINING, "draining", 7),
         (answer(200, view("draining")), NodeState.DRAINING, "draining", 7),
         (answer(503, view("joining")), NodeState.DOWN, "joining", None),
+        (
+            answer(503, view("suspect", reason="gets no answer from a majority")),
+            NodeState.DOWN,
+            "the node says that it gets no answer from a majority",
+            None,
+        ),
         (answer(503, view("alive"), b"Retry-After: 1\r\n"), NodeState.DOWN, "alive", None),
         (answer(503, view("alive", role="state")), NodeState.DOWN, "serves no users", None),
         (answer(503, view("draining", role="state")), NodeState.DOWN, "serves no users", None),

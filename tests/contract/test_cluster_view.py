@@ -8,6 +8,7 @@ import pytest
 from sessiond.contract.cluster_view import (
     FULL_IN_FLIGHT,
     FULL_LAG_MS,
+    REASON_CHARS_MAX,
     ClusterView,
     HealthView,
     Load,
@@ -58,6 +59,7 @@ def test_health_survives_the_way_over_http_under_the_names_that_balancers_rely_o
         "backups": 2,
         "load": load,
         "role": "app",
+        "reason": "",
     }
     assert HealthView.from_json(body) == HEALTH
 
@@ -69,6 +71,15 @@ def test_who_says_nothing_of_a_role_serves_users() -> None:
     health = HEALTH.to_json()
     del health["role"]
     assert HealthView.from_json(health).role == "app"
+
+
+def test_health_says_why_no_session_begins_there_in_not_too_many_words() -> None:
+    told = replace(HEALTH, reason="is draining")
+    assert HealthView.from_json(told.to_json()) == told
+    assert HealthView.from_json({**HEALTH.to_json(), "reason": "x" * 10_000}).reason == "x" * REASON_CHARS_MAX
+    health = HEALTH.to_json()
+    del health["reason"]
+    assert HealthView.from_json(health).reason == ""
 
 
 def test_a_state_node_is_told_from_the_others() -> None:

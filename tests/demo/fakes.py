@@ -117,6 +117,9 @@ class FakeNode:
     def accepts_new_sessions(self) -> bool:
         return True
 
+    def why_closed(self) -> str:
+        return ""
+
     def health(self) -> HealthView:
         return HealthView(self.name, self.states[self.name], len(self.store), 0, Load())
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sessiond.backend import Committed, Elsewhere, Whereabouts
+from sessiond.closed import DRAINING, JOINING, STATE_ROLE
 from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState, MemberView
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
@@ -65,6 +66,8 @@ class FakeNode:
         self.keyring = Keyring([SECRET], self.settings.cluster_name)
         self.state = MemberState.ALIVE
         self.serving = True
+        self.closed_because = JOINING
+        """What `why_closed` says while the node neither serves nor drains."""
         self.is_drained = False
         self.drains_for_good = False
         self.stored: dict[Key, Stored] = {}
@@ -232,6 +235,14 @@ class FakeNode:
     def is_serving(self) -> bool:
         return self.serving
 
+    def why_closed(self) -> str:
+        if self.accepts_new_sessions():
+            return ""
+        if self.settings.role == "state":
+            return STATE_ROLE
+        is_draining = self.serving and self.state is MemberState.DRAINING
+        return DRAINING if is_draining else self.closed_because
+
     def heir(self) -> str | None:
         return self.other_node
 
@@ -239,7 +250,9 @@ class FakeNode:
         return self.serving and self.state is MemberState.ALIVE and self.settings.role == "app"
 
     def health(self) -> HealthView:
-        return HealthView(self.name, self.state, len(self.stored), 0, Load(), self.settings.role)
+        return HealthView(
+            self.name, self.state, len(self.stored), 0, Load(), self.settings.role, self.why_closed()
+        )
 
     def cluster_view(self) -> ClusterView:
         row = MemberView(

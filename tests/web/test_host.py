@@ -107,15 +107,18 @@ async def test_health_says_503_and_why_while_no_session_can_begin(run, node, sta
     node.state = state
     answer = await fetch(host.address.port, "/_sessiond/health")
     assert answer.status == 503
-    assert json.loads(answer.body)["state"] == state
+    body = json.loads(answer.body)
+    assert body["state"] == state
+    assert str(state) in body["reason"]
     assert answer.header("Retry-After") == "1"
     assert answer.header("Connection") == "close"
 
 
 async def test_a_node_that_cannot_serve_is_not_healthy_even_if_it_lives(run, node):
     host = await run(shop())
-    node.serving = False
-    assert (await fetch(host.address.port, "/_sessiond/health")).status == 503
+    node.serving, node.closed_because = False, "gets no answer from a majority"
+    answer = await fetch(host.address.port, "/_sessiond/health")
+    assert (answer.status, json.loads(answer.body)["reason"]) == (503, "gets no answer from a majority")
 
 
 async def test_a_state_node_lives_and_is_no_place_to_send_requests_to(run, node):
