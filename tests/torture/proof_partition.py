@@ -3,7 +3,8 @@
 Every node and both balancers have a network namespace of their own. The same users write through both balancers all
 the time, each side into an attribute of its own, so that a fork loses nothing that the other side wrote.
 
-`majority`: the side of two answers 503 within the detection time, and nothing acknowledged is lost.
+`majority`: the side of two answers 503 within the detection time, and nothing acknowledged is lost. A node of that
+side, asked without the balancer between, refuses visitors with and without a session, and names the majority as the reason.
 `any`: both sides serve; when they meet again, the forks are merged and counted, and nothing acknowledged is lost
 either, since no attribute was written on both sides. While the sides are apart, each shows only its own writes.
 Both: the cluster is one again within 5 s of healing.
@@ -15,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.e2e.client import Answer, Browser, NotAnswered
 from tests.e2e.cluster import Balancer, Cluster, at_work
 from tests.e2e.waiting import wait_until
 from tests.torture.checker import Verdict, judge
@@ -33,6 +35,7 @@ READ_PAUSE_S = 0.2
 CALM_S = 2.0
 CONVERGED_MAX_S = 5.0
 UNAVAILABLE = 503
+VISITORS = ("with a session", "without a session")
 
 
 @dataclass(slots=True)
@@ -46,6 +49,8 @@ class PartitionReport:
     refused_after_s: float = 0.0
     """`majority`: when the last write was acknowledged in the minority, from the cut."""
     first_503_after_s: float | None = None
+    refusals: dict[str, Answer | None] = field(default_factory=dict)
+    """`majority`: what a node of the minority itself answered to whom; None: nothing."""
     merged: int = 0
     converged_s: float = 0.0
     waits_s: list[float] = field(default_factory=list)
@@ -60,8 +65,15 @@ class PartitionReport:
                 found.append("the side of two did not serve")
             if not self.merged:
                 found.append("no fork was merged")
-        elif self.first_503_after_s is None:
-            found.append("the minority never answered 503")
+        else:
+            if self.first_503_after_s is None:
+                found.append("the minority never answered 503")
+            if len(self.refusals) < len(VISITORS):
+                found.append("nobody asked a node of the minority itself")
+            for visitor, answer in self.refusals.items():
+                found.extend(
+                    f"a visitor {visitor} in the minority: {each}" for each in not_as_promised(answer)
+                )
         return found
 
     @property
@@ -80,12 +92,27 @@ class PartitionReport:
             f"{self.merged} forks merged, {self.verdict.forked} answers that knew nothing of the other side"
             if self.quorum == "any"
             else f"minority: first 503 after {self.first_503_after_s or 0.0:.2f} s, "
-            f"last acknowledgement after {self.refused_after_s:.2f} s"
+            f"last acknowledgement after {self.refused_after_s:.2f} s, "
+            f"{len(self.refusals)} refusals of a node itself that name the majority"
         )
         return (
             f"partition 3|2 for {self.seconds} s, quorum {self.quorum}: {sides}; {said}; {self.verdict}; "
             f"one cluster again {self.converged_s:.2f} s after healing"
         )
+
+
+def not_as_promised(answer: Answer | None) -> list[str]:
+    """What is wrong with this as the answer of a node in the minority, which says why it refuses, and when to come again."""
+    if answer is None:
+        return ["no answer"]
+    found = []
+    if answer.status != UNAVAILABLE:
+        found.append(f"answered {answer.status}")
+    if not answer.headers.get("retry-after", "").isdecimal():
+        found.append("no Retry-After")
+    if b"majority" not in answer.body:
+        found.append(f"the reason does not name the majority: {answer.body[:200]!r}")
+    return found
 
 
 async def prove(directory: Path, quorum: str, seconds: int) -> PartitionReport:
@@ -108,6 +135,8 @@ async def prove(directory: Path, quorum: str, seconds: int) -> PartitionReport:
                 network.part(MAJORITY_SIDE, MINORITY_SIDE)
                 progress("cut")
                 await asyncio.sleep(seconds)
+                if quorum == "majority":
+                    report.refusals = await _refusals(cluster, users[0])
                 healed_at = time.perf_counter()
                 network.heal()
                 progress("healed")
@@ -134,6 +163,24 @@ async def _users(cluster: Cluster, second: Balancer, history: History) -> list[U
         user.open_door(second.name, *(cluster.browser_through(second, cookie) for _ in range(2)))
         users.append(user)
     return users
+
+
+async def _refusals(cluster: Cluster, user: User) -> dict[str, Answer | None]:
+    """What the last node of the minority says to a user who has a session, and to one who has none."""
+    asked = MINORITY_SIDE[1]
+    cookies = dict(zip(VISITORS, (user.cookie.copy(), None), strict=True))
+    return {
+        visitor: await _answer_of(cluster.browser_at(asked, cookie)) for visitor, cookie in cookies.items()
+    }
+
+
+async def _answer_of(browser: Browser) -> Answer | None:
+    try:
+        return await browser.get("/read/a0")
+    except NotAnswered:
+        return None
+    finally:
+        await browser.close()
 
 
 def _count(report: PartitionReport, history: History, cut_at: float, healed_at: float) -> None:
