@@ -2,7 +2,8 @@
 
 An attribute holds a number that its writers only raise, so the order of its values is known without a search.
 From the moment when somebody was told a number, under protection, whoever asks later must find that number or a
-larger one. What falls short of it is a lost write if the number is gone for good, and else a stale read. An answer
+larger one. What falls short of it is a lost write if the number is gone for good, and else a stale read. If the last
+look gets no answer, nobody knows: that is a fault too. An answer
 that was not protected obliges nobody, and neither does a write that got no answer: it may appear or not.
 """
 
@@ -21,6 +22,8 @@ class Verdict:
 
     lost: list[str] = field(default_factory=list)
     """Acknowledged writes that the last look did not find."""
+    unseen: list[str] = field(default_factory=list)
+    """Promises of which nobody knows whether they were kept: the last look got no answer."""
     stale: list[str] = field(default_factory=list)
     """Answers that showed less than an answer that came before they were asked for."""
     invented: list[str] = field(default_factory=list)
@@ -36,19 +39,28 @@ class Verdict:
 
     @property
     def faults(self) -> list[str]:
-        return [*self.lost, *self.stale, *self.invented, *self.resurrected, *self.vanished, *self.old_terms]
+        return [
+            *self.lost,
+            *self.unseen,
+            *self.stale,
+            *self.invented,
+            *self.resurrected,
+            *self.vanished,
+            *self.old_terms,
+        ]
 
     def __str__(self) -> str:
         return (
             f"{len(self.lost)} acknowledged writes lost, {len(self.stale)} stale reads, "
             f"{len(self.resurrected)} resurrections, {len(self.old_terms)} acknowledgements in an old term"
+            + (f", {len(self.unseen)} last looks without an answer" if self.unseen else "")
             + (f", {len(self.vanished)} sessions not found" if self.vanished else "")
             + (f", {len(self.invented)} values that nobody wrote" if self.invented else "")
         )
 
 
 def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdict:
-    """The last answer about an attribute counts as the last look. `parted`: when the sides may not know each other."""
+    """The last request for an attribute counts as the last look. `parted`: when the sides may not know each other."""
     verdict = Verdict()
     ends: dict[str, float] = {}
     asked_to_end: dict[str, float] = {}
@@ -66,6 +78,10 @@ def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdi
                 str(operation) for operation in operations if operation.began_at > end and operation.found
             )
         _judge_values(living, court, is_over=end is not None)
+        if session not in asked_to_end and not operations[-1].is_answered:
+            promise = _Promises(operations).before(math.inf)
+            if promise is not None and _shown(promise):
+                verdict.unseen.append(f"{operations[-1]}, after {promise}")
     for operation in history.operations:
         if operation.vanished and operation.ended_at < asked_to_end.get(operation.vanished, math.inf):
             court.accuse(verdict.vanished, operation, "")

@@ -2,8 +2,11 @@
 
 import pytest
 
+from tests.e2e.client import Answer, Cookie
+from tests.torture import users
 from tests.torture.checker import Verdict, judge
 from tests.torture.history import History, Kind, Operation
+from tests.torture.users import Door
 
 
 def write(began: float, ended: float, number: int, found: int, **more) -> Operation:
@@ -16,6 +19,10 @@ def read(began: float, ended: float, found: int, **more) -> Operation:
 
 def unanswered(began: float, ended: float, number: int) -> Operation:
     return operation(Kind.WRITE, began, ended, number=number)
+
+
+def unread(began: float, ended: float) -> Operation:
+    return operation(Kind.READ, began, ended)
 
 
 def operation(kind: Kind, began: float, ended: float, **more) -> Operation:
@@ -43,6 +50,63 @@ def test_an_acknowledged_write_that_the_last_look_does_not_find_is_lost():
     verdict = judged(write(0, 1, 1, 0), write(2, 3, 2, 1), read(4, 5, 1))
     assert len(verdict.lost) == 1
     assert verdict.faults == verdict.lost
+
+
+def test_a_promise_is_not_kept_if_the_last_look_gets_no_answer():
+    verdict = judged(write(0, 1, 1, 0), write(2, 3, 2, 1), unread(4, 5), unread(6, 7))
+    assert len(verdict.unseen) == 1
+    assert verdict.faults == verdict.unseen
+    assert "[6.000, 7.000]" in verdict.unseen[0]
+
+
+def test_a_look_that_is_answered_in_the_end_tells_what_is_there():
+    assert judged(write(0, 1, 1, 0), unread(2, 3), read(4, 5, 1)).faults == []
+    verdict = judged(write(0, 1, 1, 0), unread(2, 3), read(4, 5, 0))
+    assert verdict.faults == verdict.lost != []
+
+
+def test_no_answer_about_what_nobody_was_promised_is_no_fault():
+    assert judged(write(0, 1, 1, 0, protected=False), unread(2, 3)).faults == []
+    assert judged(unanswered(0, 1, 1), unread(2, 3)).faults == []
+    assert judged(read(0, 1, 0), unread(2, 3)).faults == []
+
+
+def test_a_session_whose_end_was_asked_for_needs_no_answer_any_more():
+    end = operation(Kind.LOG_OUT, 2, 3)
+    assert judged(write(0, 1, 1, 0), end, unread(4, 5)).faults == []
+
+
+def test_while_the_cluster_was_parted_a_last_look_without_an_answer_counts_too():
+    verdict = judged(write(0, 1, 1, 0), unread(2, 3), parted=[(1.5, 4)])
+    assert verdict.faults == verdict.unseen != []
+
+
+class Reader:
+    """A node or a balancer that answers only after some requests."""
+
+    def __init__(self, refusals: int) -> None:
+        self.cookie = Cookie("t.node1")
+        self.refusals = refusals
+
+    async def ask(self, _method: str, _path: str) -> Answer:
+        if self.refusals:
+            self.refusals -= 1
+            return Answer(503, {}, b"not now")
+        return Answer(200, {}, b'{"node": "node1", "found": 1, "epoch": 1, "protected": true}')
+
+
+@pytest.mark.parametrize(("refusals", "answered"), [(3, True), (10**9, False)])
+async def test_the_last_look_is_repeated_until_it_is_answered_or_its_time_is_up(
+    monkeypatch, refusals, answered
+):
+    monkeypatch.setattr(users, "LOOK_PAUSE_S", 0.0)
+    monkeypatch.setattr(users, "LOOK_S", users.LOOK_S if answered else 0.0)
+    history = History()
+    reader = Reader(refusals)
+    await Door(history, "s1", "balancer", "a0", (reader, reader)).look()
+    assert [each.is_answered for each in history.operations] == [False] * (3 if answered else 1) + [
+        True
+    ] * answered
 
 
 def test_an_answer_that_goes_back_in_time_is_stale_if_the_number_comes_back():

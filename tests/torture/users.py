@@ -19,6 +19,11 @@ RETRY_PAUSE_S = 0.02
 
 CREATE_ATTEMPTS_MAX = 50
 
+LOOK_S = 10.0
+"""So long the last look is repeated that gets no answer: a cluster that is whole needs none of it."""
+
+LOOK_PAUSE_S = 0.2
+
 
 class Door:
     """One way to a session; what it does is recorded under the session's name.
@@ -60,10 +65,12 @@ class Door:
         await asyncio.gather(self._writer.close(), self._reader.close())
 
     async def look(self) -> None:
-        """Read this door's attribute in every session that there was."""
+        """Read this door's attribute in every session that there was; again for `LOOK_S` while there is no answer."""
         for token in dict.fromkeys(self._reader.cookie.tokens):
             self._reader.cookie.set(join(token, self._reader.cookie.node))
-            await self.read()
+            until = time.perf_counter() + LOOK_S
+            while not (await self.read()).is_answered and time.perf_counter() < until:  # noqa: ASYNC110 - nothing tells but an answer
+                await asyncio.sleep(LOOK_PAUSE_S)
 
     def _session(self, cookie: Cookie, token: str) -> str:
         number = cookie.tokens.index(token) if token else 0
