@@ -34,6 +34,10 @@ class Verdict:
     """Answers that said that there is no such session, though nobody had ended it."""
     old_terms: list[str] = field(default_factory=list)
     """Acknowledgements in a term, asked for after a higher one had acknowledged something of the session."""
+    answers: int = 0
+    """Answers that showed or changed something of a session."""
+    unprotected: int = 0
+    """Those of them that promised nothing, since the session had no backup then."""
     forked: int = 0
     """Answers that would have been stale, in an old term or of a vanished session, had the cluster not been parted."""
 
@@ -49,10 +53,16 @@ class Verdict:
             *self.old_terms,
         ]
 
+    @property
+    def unprotected_share(self) -> float:
+        """Of the answers about sessions; 0 without any."""
+        return self.unprotected / self.answers if self.answers else 0.0
+
     def __str__(self) -> str:
         return (
             f"{len(self.lost)} acknowledged writes lost, {len(self.stale)} stale reads, "
-            f"{len(self.resurrected)} resurrections, {len(self.old_terms)} acknowledgements in an old term"
+            f"{len(self.resurrected)} resurrections, {len(self.old_terms)} acknowledgements in an old term, "
+            f"{self.unprotected} of {self.answers} answers unprotected"
             + (f", {len(self.unseen)} last looks without an answer" if self.unseen else "")
             + (f", {len(self.vanished)} sessions not found" if self.vanished else "")
             + (f", {len(self.invented)} values that nobody wrote" if self.invented else "")
@@ -65,6 +75,9 @@ def judge(history: History, parted: Sequence[tuple[float, float]] = ()) -> Verdi
     ends: dict[str, float] = {}
     asked_to_end: dict[str, float] = {}
     for operation in history.operations:
+        if operation.kind is not Kind.LOG_OUT and operation.is_answered and operation.epoch:
+            verdict.answers += 1
+            verdict.unprotected += not operation.protected
         if operation.kind is Kind.LOG_OUT:
             asked_to_end.setdefault(operation.session, operation.began_at)
             if operation.is_answered:

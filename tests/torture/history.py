@@ -72,3 +72,11 @@ class History:
 
     def count(self, kind: Kind, *, answered: bool) -> int:
         return sum(each.kind is kind and each.is_answered is answered for each in self.operations)
+
+    def rate(self, kind: Kind, begin: float, end: float) -> float:
+        """Answers a second between these times; 0 if no time passed."""
+        answers = sum(
+            each.kind is kind and each.is_answered and begin <= each.ended_at <= end
+            for each in self.operations
+        )
+        return answers / (end - begin) if end > begin else 0.0

@@ -22,12 +22,19 @@ NODES = 5
 USERS = 100
 WRITE_PAUSE_S = 0.5
 READ_PAUSE_S = 1.0
+WRITES_A_SECOND = USERS / WRITE_PAUSE_S
+SERVED_MIN = 0.5
+"""Of the writes that the users have in mind, so many have to be acknowledged: less is no load."""
+
+UNPROTECTED_MAX = 0.05
+"""Of the answers. They promise nothing, so with many of them the rest would prove little."""
 
 
 @dataclass(slots=True)
 class KillReport:
     rounds: int
     quorum: str
+    began_at: float
     lasted_s: float
     history: History
     verdict: Verdict
@@ -36,7 +43,19 @@ class KillReport:
 
     @property
     def faults(self) -> list[str]:
-        return [*self.verdict.faults, *self.failed_reads]
+        found = [*self.verdict.faults, *self.failed_reads]
+        if self.writes_a_second < SERVED_MIN * WRITES_A_SECOND:
+            found.append(
+                f"{self.writes_a_second:.0f} writes a second were acknowledged of {WRITES_A_SECOND:.0f} asked for"
+            )
+        if self.verdict.unprotected_share > UNPROTECTED_MAX:
+            found.append(f"{self.verdict.unprotected_share:.1%} of the answers were unprotected")
+        return found
+
+    @property
+    def writes_a_second(self) -> float:
+        """While the users were at it: what was written before and after is no load."""
+        return self.history.rate(Kind.WRITE, self.began_at, self.began_at + self.lasted_s)
 
     @property
     def timings(self) -> list[Timing]:
@@ -45,7 +64,8 @@ class KillReport:
     def __str__(self) -> str:
         kept = self.history.count(Kind.WRITE, answered=True)
         return (
-            f"kill loop, quorum {self.quorum}: {self.rounds} rounds, {kept} writes acknowledged ({kept / self.lasted_s:.0f}/s), "
+            f"kill loop, quorum {self.quorum}: {self.rounds} rounds, {kept} writes acknowledged "
+            f"({self.writes_a_second:.0f}/s), "
             f"{self.history.count(Kind.WRITE, answered=False)} not answered; {self.verdict}; "
             f"{self.history.count(Kind.READ, answered=True)} reads, {len(self.failed_reads)} failed; "
             f"all protected again after the kill: {milliseconds(self.protected_after_s)}"
@@ -77,7 +97,9 @@ async def prove(directory: Path, rounds: int, seed: int, quorum: str) -> KillRep
         for operation in history.operations
         if operation.kind is Kind.READ and not operation.is_answered
     ]
-    return KillReport(rounds, quorum, lasted_s, history, judge(history), protected_after_s, failed_reads)
+    return KillReport(
+        rounds, quorum, began_at, lasted_s, history, judge(history), protected_after_s, failed_reads
+    )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,12 @@ class PauseReport:
     """From SIGCONT until the victim had begun another life, with every copy that it holds in doubt."""
     old_acks: list[str] = field(default_factory=list)
     """What the victim answered after SIGCONT in a term below one that had acknowledged something by then."""
+    pinned: int = 0
+    """Users with a door to a node that was then paused, of all rounds."""
+    resumed_answers: int = 0
+    """What the victim itself answered after SIGCONT through those doors: none of it may be old."""
+    waited_answers: int = 0
+    """Of those, the answers to requests that had been sent to it while it stood still."""
     waits_s: list[float] = field(default_factory=list)
     """How long the requests through the balancer took that met the pause."""
     unanswered: int = 0
@@ -62,7 +68,14 @@ class PauseReport:
 
     @property
     def faults(self) -> list[str]:
-        return [*self.verdict.faults, *self.old_acks]
+        found = [*self.verdict.faults, *self.old_acks]
+        if not self.pinned:
+            found.append("no user had a door to a paused node")
+        elif not self.resumed_answers:
+            found.append(
+                "no paused node answered anything after SIGCONT, so nothing of it could have been old"
+            )
+        return found
 
     @property
     def timings(self) -> list[Timing]:
@@ -76,7 +89,8 @@ class PauseReport:
         return (
             f"pause of {PAUSE_S:.0f} s, quorum {self.quorum}: {self.rounds} rounds, "
             f"{self.history.count(Kind.WRITE, answered=True)} writes acknowledged; {self.verdict}; "
-            f"{len(self.old_acks)} answers of the resumed node in an old term; "
+            f"{self.resumed_answers} answers of the resumed node itself to {self.pinned} users ({self.waited_answers} to "
+            f"requests sent while it stood still), {len(self.old_acks)} of its answers in an old term; "
             f"demoted at most {max(self.demoted_s) * 1000:.0f} ms after SIGCONT; "
             f"{len(self.waits_s)} requests of other users met the pause: {milliseconds(self.waits_s)}, "
             f"{self.unanswered} of unknown fate"
@@ -97,6 +111,7 @@ async def prove(directory: Path, rounds: int, seed: int, quorum: str) -> PauseRe
                 for user in users
                 if user.cookie.node == victim
             ]
+            report.pinned += len(pinned)
             async with using(doors, WRITE_PAUSE_S, READ_PAUSE_S):
                 await _pause(cluster, victim, pinned, report)
             await look_at_everything([*doors, *pinned])
@@ -130,6 +145,15 @@ async def _pause(cluster: Cluster, victim: str, pinned: Sequence[Door], report: 
         report.demoted_s.append(time.perf_counter() - resumed_at)
         await whole(cluster)
         await asyncio.sleep(AFTERWARDS_S)
+    through = [
+        operation
+        for operation in history.operations
+        if operation.is_answered
+        and operation.via == operation.node == victim
+        and operation.ended_at > resumed_at
+    ]
+    report.resumed_answers += len(through)
+    report.waited_answers += sum(stopped_at < operation.began_at < resumed_at for operation in through)
     report.old_acks.extend(
         f"{operation}, when term {terms[operation.session]} had acknowledged"
         for operation in history.operations

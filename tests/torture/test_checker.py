@@ -137,6 +137,17 @@ def test_an_unprotected_answer_obliges_nobody():
     assert verdict.faults == []
 
 
+def test_answers_that_promise_nothing_are_counted():
+    log_out = operation(Kind.LOG_OUT, 8, 9, found=0, protected=False)
+    nobody = read(6, 7, 0, protected=False, epoch=0)
+    verdict = judged(
+        write(0, 1, 1, 0), write(2, 3, 2, 1, protected=False), unread(3, 4), read(4, 5, 2), nobody, log_out
+    )
+    assert (verdict.unprotected, verdict.answers) == (1, 3)
+    assert verdict.unprotected_share == pytest.approx(1 / 3)
+    assert judged().unprotected_share == 0
+
+
 def test_a_number_that_nobody_had_sent_yet_is_invented():
     verdict = judged(read(0, 1, 1), write(2, 3, 1, 0))
     assert len(verdict.invented) == 1

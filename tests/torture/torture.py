@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,13 @@ DELAY_MAX_S = 0.15
 """Well below the silence that counts as a death."""
 WHOLE_DEADLINE_S = 60.0
 GHOSTS = 6
+WRITES_A_SECOND = USERS / WRITE_PAUSE_S
+SERVED_MIN = 0.25
+"""Of the writes that the users have in mind, so many have to be acknowledged. A balancer that is cut off with the
+smaller side gets none under `majority`, for as long as that lasts."""
+
+FAULT_S = 7.5
+"""A fault, and until all is whole again, takes less on average, so that in so long each kind has its turn."""
 
 
 @dataclass(slots=True)
@@ -56,9 +63,29 @@ class TortureReport:
     """Why no packet could be dropped; empty if it could."""
     whole_after_s: list[float] = field(default_factory=list)
 
+    began_at: float = 0.0
+    seconds: float = 0.0
+    """How long the load lasted, whatever was asked for."""
+    kinds: Collection[str] = ()
+    """Every kind of fault that can be made here."""
+
     @property
     def faults(self) -> list[str]:
-        return self.verdict.faults
+        found = list(self.verdict.faults)
+        missed = [kind for kind in self.kinds if not self.faults_made[kind]]
+        rounds = len(self.whole_after_s)
+        if missed and (rounds >= len(self.kinds) or self.seconds > len(self.kinds) * FAULT_S):
+            found.append(f"no {', no '.join(missed)} in {self.seconds:.0f} s and {rounds} faults")
+        if self.writes_a_second < SERVED_MIN * WRITES_A_SECOND:
+            found.append(
+                f"{self.writes_a_second:.0f} writes a second were acknowledged of {WRITES_A_SECOND:.0f} asked for"
+            )
+        return found
+
+    @property
+    def writes_a_second(self) -> float:
+        """While the users were at it: what was written before and after is no load."""
+        return self.history.rate(Kind.WRITE, self.began_at, self.began_at + self.seconds)
 
     @property
     def timings(self) -> list[Timing]:
@@ -69,7 +96,7 @@ class TortureReport:
         return (
             f"torture, seed {self.seed}, quorum {self.quorum}: {made}"
             + (f" (no packets dropped: {self.without})" if self.without else "")
-            + f"; {self.history.count(Kind.WRITE, answered=True)} writes, "
+            + f"; {self.history.count(Kind.WRITE, answered=True)} writes ({self.writes_a_second:.0f}/s), "
             f"{self.history.count(Kind.READ, answered=True)} reads and "
             f"{self.history.count(Kind.LOG_OUT, answered=True)} log-outs acknowledged, "
             f"{sum(not each.is_answered for each in self.history.operations)} not answered; {self.verdict}, "
@@ -91,10 +118,12 @@ async def torture(directory: Path, seconds: int, seed: int, quorum: str) -> Tort
         users = await users_of(cluster, history, USERS)
         doors = [user.doors[0] for user in users]
         tormentor = Tormentor(cluster, proxies, network, random.Random(seed), report)
+        report.kinds = tormentor.kinds
         async with using(doors, WRITE_PAUSE_S, READ_PAUSE_S):
-            until = time.perf_counter() + seconds
-            while time.perf_counter() < until:
+            report.began_at = time.perf_counter()
+            while time.perf_counter() < report.began_at + seconds:
                 await tormentor.hurt()
+            report.seconds = time.perf_counter() - report.began_at
         await look_at_everything(doors)
     report.verdict = judge(history, tormentor.parted if quorum == "any" else [])
     return report
@@ -142,6 +171,10 @@ class Tormentor:
             self._wounds |= {"partition": self._partition, "one-way": self._one_way}
         self._parting = frozenset({"stall", "partition", "one-way", "half-close"})
         """Wounds after which both sides of a link may live on, each without the other."""
+
+    @property
+    def kinds(self) -> Collection[str]:
+        return self._wounds.keys()
 
     async def hurt(self) -> None:
         """One fault, until the cluster is whole again; some users log out meanwhile."""
