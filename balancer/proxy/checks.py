@@ -15,6 +15,7 @@ resolved anew. A node of ours says its state, its sessions and its load; any oth
 import asyncio
 import json
 import math
+import secrets
 import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -31,6 +32,7 @@ from balancer.proxy.faults import is_our_own
 from balancer.proxy.patience import Patience
 from balancer.settings import Settings, expected_statuses
 from sessiond.contract.cluster_view import HealthView, MemberState
+from sessiond.contract.names import CHECKER_HEADER
 
 log = structlog.get_logger("balancer.checks")
 
@@ -65,6 +67,8 @@ class HealthChecker:
         on_silence: Callable[[Node], None] = lambda _node: None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._name = secrets.token_hex(8)
+        """A node that drains waits until each of us has heard of it, and tells us apart by this."""
         self._pool = pool
         self._on_silence = on_silence
         self._watches: dict[Node, _Watch] = {}
@@ -183,6 +187,7 @@ class HealthChecker:
         try:
             writer.write(
                 f"GET {self._path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: balancer\r\n"
+                f"{CHECKER_HEADER}: {self._name}\r\n"
                 "Connection: close\r\n\r\n".encode()
             )
             return await self._read(reader)

@@ -10,6 +10,9 @@ INTERNAL_PREFIX = "/_sessiond/"
 
 HEALTH_PATH = "/_sessiond/health"
 
+CHECKER_HEADER = "X-Sessiond-Checker"
+"""Of a health check: who asks. Each process that decides by its own checks has a name of its own."""
+
 REPLAY_HEADER = "X-Sessiond-Replay"
 """``1`` from a balancer that can still send the request elsewhere: the node may answer 421."""
 

@@ -45,7 +45,7 @@ class Host(Protocol):
 
     @property
     def is_noticed(self) -> bool:
-        """Whether the balancer, if there is one, has heard that this node is draining."""
+        """Whether every balancer, if there is one, has heard that this node is draining."""
 
     def samples(self) -> Iterable[Sample]:
         """Its numbers for `/metrics`."""

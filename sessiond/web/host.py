@@ -5,9 +5,7 @@ nobody else in. Everything else is the application's.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Iterator
-from itertools import pairwise
 
 import structlog
 from aiohttp import web
@@ -16,17 +14,15 @@ from aiohttp.typedefs import Handler, Middleware
 from sessiond.adapters.aiohttp import installed_in, setup
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import Load, MemberState
-from sessiond.contract.names import HEALTH_PATH, INTERNAL_PREFIX
+from sessiond.contract.names import CHECKER_HEADER, HEALTH_PATH, INTERNAL_PREFIX
 from sessiond.ports import Sample, WebNode
 from sessiond.web.health import health_response, health_view
 from sessiond.web.listener import Listener
 from sessiond.web.load import Meter
+from sessiond.web.notice import Notice
 
-NOTICE_MAX_S = 2.0
-"""How long a drain waits at most for the next health checks. The time between the last ones says whether to."""
-
-CHECKS_KEPT = 4
-"""Health checks whose times are kept. Some come out of turn, so that the last two say little about the interval."""
+CHECKER_NAME_MAX = 64
+"""Characters of a checker's name that tell it from others."""
 
 log = structlog.get_logger()
 
@@ -39,8 +35,7 @@ class Host:
         self._sessions = installed_in(app) or setup(app, node)
         self._listener = Listener(app, "--http", node.settings.http)
         self._meter = Meter()
-        self._asked_at: deque[float] = deque(maxlen=CHECKS_KEPT)
-        self._has_told = False
+        self._notice = Notice()
         self._noticed = asyncio.Event()
         # Before all middlewares, so that no log-in of the application answers the balancer.
         app.middlewares.insert(0, self._gate())
@@ -67,7 +62,7 @@ class Host:
         self._meter.start()
 
     async def drain(self, timeout_s: float) -> None:
-        """Return when the balancer knows and every answer has begun, after `timeout_s` at the latest.
+        """Return when the balancers know and every answer has begun, after `timeout_s` at the latest.
 
         The port stays open, so that requests on their way are answered; every answer closes its connection.
         """
@@ -106,24 +101,17 @@ class Host:
 
     @property
     def is_noticed(self) -> bool:
-        """Whether a health check has heard that the node is draining, or nobody asks regularly.
-
-        An answer that was sent may not have been read yet, and requests come until it is: who asks again has read it.
-        """
-        return self._noticed.is_set() or self._notice_s() <= 0
+        """Whether everybody who asks for health regularly has heard that the node is draining."""
+        return self._notice_s() <= 0
 
     def _notice_s(self) -> float:
-        """How long the next two health checks may still take; 0 if nobody asks regularly."""
-        if len(self._asked_at) < 2:
-            return 0.0
-        interval_s = max(later - earlier for earlier, later in pairwise(self._asked_at))
-        since_s = asyncio.get_running_loop().time() - self._asked_at[-1]
-        return min(NOTICE_MAX_S, 3 * interval_s - since_s) if since_s < 2 * interval_s else 0.0
+        return self._notice.left_s(asyncio.get_running_loop().time())
 
     async def _until_noticed(self) -> None:
-        if self.is_noticed:
-            return
         wait_s = self._notice_s()
+        if wait_s <= 0:
+            return
+        self._noticed.clear()
         try:
             async with asyncio.timeout(wait_s):
                 await self._noticed.wait()
@@ -145,13 +133,10 @@ class Host:
             raise web.HTTPNotFound
         if request.method not in {"GET", "HEAD"}:
             raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
-        self._asked_at.append(asyncio.get_running_loop().time())
         view = health_view(self._node, self.load)
-        if view.state is MemberState.DRAINING:
-            if self._has_told:
-                self._noticed.set()
-            self._has_told = True
-        elif self._has_told:  # the drain was aborted: the next one is news again
-            self._has_told = False
-            self._noticed.clear()
+        asker = request.headers.get(CHECKER_HEADER) or request.remote or ""
+        now = asyncio.get_running_loop().time()
+        self._notice.asked(asker[:CHECKER_NAME_MAX], now, draining=view.state is MemberState.DRAINING)
+        if self.is_noticed:
+            self._noticed.set()
         return health_response(view, serving=self._node.is_serving())

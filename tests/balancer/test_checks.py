@@ -99,6 +99,16 @@ async def test_an_answer_decides_the_nodes_state(
     assert server.requests[0].line == b"GET /_sessiond/health HTTP/1.1"
 
 
+async def test_a_node_can_tell_who_asks_it() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer(200))
+
+    names = [(await checked(script))[1].requests[0].fields[b"x-sessiond-checker"] for _ in range(2)]
+    assert all(names)
+    assert names[0] != names[1], "each worker of a balancer has to learn by its own checks that a node drains"
+
+
 async def test_the_path_is_a_setting() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()

@@ -13,8 +13,8 @@ from sessiond.adapters.aiohttp import get_session, setup
 from sessiond.contract.cluster_view import HealthView, MemberState
 from sessiond.errors import ConfigurationError
 from sessiond.settings import Settings
-from sessiond.web import host as host_module
 from sessiond.web.host import Host
+from sessiond.web.notice import NOTICE_MAX_S
 from tests.support.fake_backend import FakeNode
 from tests.support.wire import connect, cookies_set, fetch
 
@@ -196,13 +196,19 @@ async def test_a_drain_waits_for_requests_in_flight_and_answers_new_ones_meanwhi
         await draining
 
 
+def checked(host: Host, *seconds_ago: float, name: str = "127.0.0.1") -> None:
+    """Somebody has asked for health so long ago, and heard that all is well."""
+    now = asyncio.get_running_loop().time()
+    for ago in seconds_ago:
+        host._notice.asked(name, now - ago, draining=False)
+
+
 async def test_a_drain_waits_until_the_balancer_has_seen_it(run, node):
     host = await run(shop())
     port = host.address.port
-    loop = asyncio.get_running_loop()
     async with connect(port) as idle:
+        checked(host, 1.0)
         await idle.get("/_sessiond/health")
-        host._asked_at.appendleft(loop.time() - 1)
         node.state = MemberState.DRAINING
         draining = asyncio.create_task(host.drain(10))
         assert (await fetch(port)).status == 503
@@ -214,15 +220,29 @@ async def test_a_drain_waits_until_the_balancer_has_seen_it(run, node):
         await draining
 
 
-async def test_after_an_aborted_drain_the_next_one_is_news_to_the_balancer(run, node):
+async def test_of_several_balancers_at_one_address_each_has_to_see_the_drain(run, node):
     host = await run(shop())
     port = host.address.port
-    loop = asyncio.get_running_loop()
+    for name in ("worker1", "worker2"):
+        checked(host, 2.0, 1.0, 0.0, name=name)
+    node.state = MemberState.DRAINING
+    draining = asyncio.create_task(host.drain(10))
+    for name in ("worker1", "worker2", "worker1"):
+        assert (await fetch(port, "/_sessiond/health", X_Sessiond_Checker=name)).status == 503
+        assert not host.is_noticed
+        assert not draining.done()
+    await fetch(port, "/_sessiond/health", X_Sessiond_Checker="worker2")
+    assert host.is_noticed
+    await draining
+
+
+async def test_after_an_aborted_drain_the_next_one_is_news_to_the_balancer(run, node):
+    host = await run(shop())
+    checked(host, 20.0, 10.0)
 
     async def check(state: MemberState) -> bool:
         node.state = state
-        host._asked_at.append(loop.time() - 10)  # somebody asks now and then
-        await fetch(port, "/_sessiond/health")
+        await fetch(host.address.port, "/_sessiond/health")
         return host.is_noticed
 
     assert not await check(MemberState.ALIVE)
@@ -231,29 +251,18 @@ async def test_after_an_aborted_drain_the_next_one_is_news_to_the_balancer(run, 
     assert [await check(MemberState.DRAINING) for _ in range(2)] == [False, True]
 
 
-async def test_a_check_out_of_turn_does_not_look_like_the_end_of_all_checks(run):
-    host = await run(shop())
-    now = asyncio.get_running_loop().time()
-    host._asked_at.extend((now - 2.11, now - 1.11, now - 0.11, now - 0.1))
-    assert not host.is_noticed
-    host._asked_at.extend((now - 5.0, now - 4.0))
-    assert host.is_noticed
-
-
 @pytest.mark.parametrize("asked_s_ago", [(), (0.0,), (3.0, 2.9)])
 async def test_a_drain_that_nobody_watches_regularly_ends_at_once(run, node, asked_s_ago):
     host = await run(shop())
-    now = asyncio.get_running_loop().time()
-    host._asked_at.extend(now - ago for ago in asked_s_ago)
+    checked(host, *asked_s_ago)
     node.state = MemberState.DRAINING
-    async with asyncio.timeout(host_module.NOTICE_MAX_S / 2):
+    async with asyncio.timeout(NOTICE_MAX_S / 2):
         await host.drain(10)
 
 
 async def test_a_balancer_that_has_gone_away_does_not_hold_a_drain_up(run, node):
     host = await run(shop())
-    now = asyncio.get_running_loop().time()
-    host._asked_at.extend((now - 0.02, now - 0.01))
+    checked(host, 0.02, 0.01)
     with capture_logs() as logs:
         await host.drain(10)
     assert [line["event"] for line in logs] == ["host.drain_unnoticed"]
