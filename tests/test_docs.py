@@ -1,11 +1,14 @@
 """The documentation says what the programs do."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from sessiond.commands.status import COLUMNS
 from tests.docs_reference import METRICS_PAGE, PAGE, metrics_page, page
+from tests.sim.mutants.table import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,3 +34,24 @@ def test_source_files_that_pages_name_exist(path):
         r"`((?:sessiond|balancer|tests|deploy|docs)/[\w/.-]+)`", path.read_text(encoding="utf-8")
     ):
         assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_the_table_of_planted_bugs_names_who_finds_each_as_it_is_recorded():
+    seeds = json.loads((ROOT / "tests/sim/mutants/seeds.json").read_text(encoding="utf-8"))
+    recorded = {
+        mutant.name: mutant.scenario.replace("_", " ")
+        if mutant.scenario
+        else f"`{mutant.plan}`, {seeds[mutant.name]}"
+        for mutant in MUTANTS
+    }
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    table = text.partition("| rule | planted bug |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[2:]]
+    shown = {name: finder for _, _rule, name, _beside, finder, *_ in rows}
+    assert shown == recorded, "run: python -m tests.sim.mutants --recorded"
+
+
+def test_the_status_that_operators_are_shown_has_the_columns_that_it_has():
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    (heading,) = re.findall(r"^node +state .*$", text, re.MULTILINE)
+    assert heading.split() == list(COLUMNS)
