@@ -316,17 +316,3 @@ def test_the_primary_answers_who_is_not_on_its_list_with_the_list(world):
     copy = world.machine("node1").copies[KEY]
     sent = confirmed(world, "node1", stranger, m.Confirm(KEY, copy.term, 0, copy.last))
     assert sent == [m.Locations(((KEY, copy.location),))]
-
-
-def test_with_two_backups_a_session_survives_two_deaths_at_once():
-    world = World(Options(copies=2))
-    world.boot("node1", "node2", "node3", "node4")
-    world.run(1.0)
-    world.create("node1", n=b"7")
-    roles = world.where()
-    assert sorted(roles.values()) == ["B", "B", "P"]
-    dead = ["node1", next(name for name, role in roles.items() if role == "B")]
-    for name in dead:
-        world.kill(name)
-    survivor = next(name for name in world.processes if name not in roles)
-    assert world.read(survivor) == b"7"

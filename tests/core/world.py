@@ -127,10 +127,10 @@ class World:
     def machine(self, name: str) -> Machine:
         return self.processes[name].machine
 
-    def kill(self, name: str) -> None:
-        """SIGKILL: the process is gone, its peers read EOF."""
-        process = self.processes.pop(name)
-        self._close_links(process.machine.life, process.address)
+    def kill(self, *names: str) -> None:
+        """SIGKILL, to all in the same instant: the processes are gone, then their peers read EOF."""
+        for process in [self.processes.pop(name) for name in names]:
+            self._close_links(process.machine.life, process.address)
         self.settle()
 
     def stop(self, name: str) -> None:
