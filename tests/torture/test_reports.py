@@ -142,15 +142,19 @@ RESULT = reprotection.Report(
     "change",
     [
         {"failures": ["503"]},
-        {"took_s": [1.0, 5.1, 2.0]},
         {"directory_entries": 999},
         {"rebalanced": 100},
         {"moved": 0},
     ],
     ids=str,
 )
-def test_a_failure_a_broken_estimate_and_a_newcomer_that_lacks_something_are_faults(change, capsys):
+def test_a_failure_and_a_newcomer_that_lacks_something_are_faults(change, capsys):
     assert conclude(RESULT) == 0
     assert len(replace(RESULT, **change).faults) == 1
     assert conclude(replace(RESULT, **change)) == 1
     assert capsys.readouterr().out
+
+
+def test_a_survivor_that_takes_longer_than_it_has_foretold_fails_the_proof(capsys):
+    assert conclude(replace(RESULT, took_s=[1.0, 5.1, 2.0])) == 1
+    assert "took 5.10 s, not 5.00 s" in capsys.readouterr().out
