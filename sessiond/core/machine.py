@@ -331,7 +331,6 @@ class Machine:
             return
         if self.membership.refuses(life):
             return
-        self.absence.met(identity)
         self.links.opened(life)
         if address is not None:
             self.membership.dialed(address)

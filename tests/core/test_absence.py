@@ -140,4 +140,39 @@ def test_an_absence_is_forgotten_with_the_last_copy_in_doubt():
     copy = machine.copies[OTHER]
     assert copy.backups
     machine.quarantine(copy)
-    assert not machine.absence.may_have_missed_end(copy)
+    assert not machine.absence.may_have_missed_end(copy, copy.backups)
+
+
+@pytest.mark.parametrize("order", ["together", "primary first", "backup first"])
+def test_holders_that_were_each_alone_keep_the_session_in_whatever_order_they_come_back(order):
+    # Whoever was declared dead as well is no witness of an end.
+    world = cluster(replace(MAJORITY, expect=5), 5)
+    backup, rest = world.backup(), world.strangers()
+    world.part("node1", backup, " ".join(rest))
+    world.run(TTL_S)
+    if order != "together":
+        first = "node1" if order == "primary first" else backup
+        world.heal("node1", backup)
+        world.run(0.3)
+        world.heal(first, *rest)
+        world.run(0.3)
+    world.heal()
+    world.run(8.0)
+    assert world.read(rest[0]) == b"1"
+
+
+def test_a_short_absence_discards_nothing_however_long_the_other_holder_is_missed():
+    world = cluster(MAJORITY)
+    backup = world.backup()
+    (other,) = world.strangers()
+    world.part(backup, f"node1 {other}")
+    world.stop("node1")
+    world.run(3.0)
+    world.resume("node1")
+    world.run(5.0)
+    world.kill(backup)
+    world.heal()
+    world.run(TTL_S)
+    world.boot(backup)
+    world.run(10.0)
+    assert world.read(other) == b"1"
