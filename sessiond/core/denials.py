@@ -12,6 +12,7 @@ keeps entries without need. Invariant: denied is only what this node neither hol
 from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
+from sessiond.core.copies import Role
 from sessiond.core.options import LOCATION_BATCH_S, SNAPSHOT_CHUNK
 from sessiond.core.types import Key, Life, Location, Term
 
@@ -49,13 +50,22 @@ class Denials:
             message = m.Denied(tuple(entries[start : start + SNAPSHOT_CHUNK]))
             self._machine.send(self._machine.membership.linked(), message)
 
-    def on_denied(self, _life: Life, denied: m.Denied) -> None:
+    def on_denied(self, life: Life, denied: m.Denied) -> None:
         machine = self._machine
         for key, term, seq in denied.entries:
+            copy = machine.copies.get(key)
+            if copy is not None:
+                # Its primary, in the same term and life, knows nothing of it: the end of it never came here.
+                if (
+                    copy.role is not Role.BACKUP
+                    or copy.is_granting
+                    or copy.term != term
+                    or term.owner != life
+                ):
+                    continue
+                machine.drop_copy(key)
             location = machine.directory.get(key)
-            if location is None or location.gone or key in machine.copies:
-                continue
-            if (location.term, location.seq) <= (term, seq):
+            if location is not None and not location.gone and (location.term, location.seq) <= (term, seq):
                 machine.directory.forget(key)
 
     def denies(self, key: Key, location: Location) -> bool:

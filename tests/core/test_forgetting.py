@@ -101,3 +101,26 @@ def test_a_member_that_comes_back_with_its_copy_is_found(options):
     world.resume(backup)
     world.run(ROUND_S)
     assert world.read(third) == b"1"
+
+
+def test_a_copy_that_missed_the_end_of_its_session_is_dropped_when_its_owner_knows_nothing_of_it():
+    # Nobody was declared dead, so no life has changed: the two would teach and deny the entry for ever.
+    world = World.with_session(3, Options(quorum="majority", expect=3, tombstone_ttl_s=20.0))
+    world.run(2.0)
+    world.create("node1", n=b"1")
+    world.run(0.5)
+    backup = world.backup()
+    world.hold(m.Locations, by="node1", to=backup)
+    operation = world.ask("node1", "invalidate", KEY)
+    world.run(0.2)
+    assert world.outcome("node1", operation) is None
+    assert world.where() == {backup: "B"}
+    world.part("node1", "node2", "node3")
+    world.held = []
+    for name in ("node2", "node3"):
+        world.reset("node1", name)  # what was under way is lost
+    world.run(30.0)
+    world.heal()
+    world.run(10 * DIGEST_INTERVAL_S)
+    assert world.where() == {}
+    assert know(world) == []
