@@ -78,6 +78,8 @@ class Aliases:
         """If this message says that a rotated key is gone, say first where it went: who rotated it may be dead by now."""
         if isinstance(message, m.Locations | m.Dir):
             gone = [key for key, location in message.entries if location.gone]
+        elif isinstance(message, m.Snapshot):
+            gone = [key for key, location in message.locations if location.gone]
         elif isinstance(message, m.Here | m.Refer) and message.location is not None and message.location.gone:
             gone = [message.key]
         else:

@@ -304,3 +304,22 @@ def test_whoever_learns_of_the_end_from_others_than_the_rotating_node_learns_of_
     world.held = []
     world.run(1.0)
     assert world.read(third) == b"1"
+
+
+def test_a_directory_that_a_joiner_loads_says_where_rotated_keys_went():
+    # The joiner has its link to node2 before the rotation, and never one to node1.
+    world = World.with_session(2)
+    world.part("node1", "node3")
+    world.hold(m.Snapshot, by="node2")
+    world.hold(m.SnapshotRequest, by="node3")
+    world.boot("node3", seeds=("node2",))
+    world.run(0.2)
+    world.ask("node1", "create", NEW, {"n": b"1"}, after=1)
+    rotate(world)
+    world.run(0.1)
+    world.kill("node1")
+    world.run(0.1)
+    world.let_go()
+    world.run(2.0)
+    assert world.machine("node3").directory.is_gone(KEY)
+    assert world.read("node3") == b"1"
