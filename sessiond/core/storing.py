@@ -155,7 +155,8 @@ class Storing:
 
         Not even if that node dies before it has told the store, hence whoever holds a copy tells it.
         """
-        self._end(copy.key, max(copy.term, location.term), copy.version + 1)
+        version = copy.version if copy.tombstone else copy.version + 1
+        self._end(copy.key, max(copy.term, location.term), version)
 
     def _end(self, key: Key, term: Term, version: int) -> None:
         if len(self._ends) >= ENDS_MAX:
