@@ -209,7 +209,7 @@ class Rounds:
             if best is None or best < (copy.last, copy.term, machine.life):
                 if lookup.decides:
                     return  # they do not know of this copy: the next round shows what they have decided
-                have_nothing = lookup.asked - held.keys()
+                have_nothing = lookup.asked.difference(held)
                 if machine.storing is None and machine.absence.may_have_missed_end(copy, have_nothing):
                     self._discard(copy)  # with a store, its end would have been found there
                     return

@@ -31,7 +31,7 @@ EPOCH_S = 1_000_000.0
 FORGOTTEN_WITHIN_S = 2 * ROUND_INTERVAL_S
 """Of a session that was lost with all who held it the directories know nothing after this: a round, and what it takes."""
 
-LOOKED_AFTER_EVERY = 5
+LOOKED_AFTER_EVERY = 10
 """Of so many rounds of the plans one waits for that: it takes as long as the run itself."""
 
 SERVED_WITHIN_S = 2.0
