@@ -184,8 +184,8 @@ class Settings:
     """On SIGTERM, requests in flight and handoffs get so long. Below the supervisor's kill (Docker: 10)."""
 
     tombstone_ttl_s: float = 600.0
-    """How long a node remembers that a session is gone. Who is away for more than half of it gives up copies that others
-    may have ended meanwhile; under `any` longer than a partition lasts."""
+    """How long a node remembers that a session is gone: longer than news take to reach everybody. While a member is away
+    that may come back with its memory nothing is forgotten, for one and a half `idle_timeout_s` at most."""
 
     idle_timeout_s: float = 1800.0
     """A session unused for so long expires."""

@@ -1,65 +1,73 @@
-"""Whom this node has missed for so long that ends which it missed with them may be forgotten (protocol 5).
+"""Who is away and may not have heard of ends: for their sake ends are remembered longer (protocol 5).
 
 A tombstone is kept for `tombstone_ttl_s`. A node that was paused, or cut off, for longer comes back with copies of
-sessions that have ended without it, and nobody knows that any more. So a copy in doubt for which nobody acts must not
-become primary again if its list, or its term, names a life that goes on, has nothing of the session, and was out of
-this node's reach for more than half of that time: had the session not ended, that life would hold it, or would know
-who does. A life that went on has counted all the while; one that was declared dead as well, or stood still as well,
-comes back as another one and proves nothing.
+sessions that have ended without it, and nobody must have forgotten that by then. So while a member is away that may
+come back with its memory, and for as long again as it takes to hear of everything, no tombstone is forgotten. There is
+an end to that: a session that was not used for `REMEMBERED_IDLES` time-outs has ended by itself, and a copy in doubt
+of such age does not become primary any more (`rounds`).
 
-The protocol has every copy discarded after such an absence. That would lose what cannot have ended elsewhere: sessions
-of which all holders were away, together or each alone, and under `any` those that this side of a partition has served.
-
-Invariant: what is known here is about the copies that are in doubt now; it is forgotten with the last of them.
+The protocol has who was away for half of that time discard its copies. That loses what cannot have ended: sessions of
+which all holders were away. And from the node that was away it cannot be told who has gone on without it.
 """
 
-from collections.abc import Collection
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING
 
 from sessiond.core.copies import Copy
 from sessiond.core.members import Member
-from sessiond.core.types import Life
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
+
+REMEMBERED_IDLES = 1.5
+"""In idle time-outs: what a copy of a session that is in use may be behind its last use is far less than the half."""
+
+LOOKS_A_LIFETIME = 10
+"""How often in the lifetime of a tombstone the members are looked at."""
 
 
 class Absence:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
-        self.long_s = machine.options.tombstone_ttl_s / 2
-        """A longer absence than this makes doubtful what this node comes back with."""
+        self._ttl_s = machine.options.tombstone_ttl_s
+        self._remembered_s = REMEMBERED_IDLES * machine.options.idle_timeout_s
+        self._away_since: dict[str, float] = {}
+        """Name → since when a member has been away, also one that is not shown any more."""
 
-        self._silences: dict[str, tuple[float, float]] = {}
-        """Name → when the last long silence of a member began, and when it ended."""
+        self._last_at = -inf
+        """When somebody was away last."""
 
-        self._missed: set[str] = set()
-        """Names of members out of reach for long when this node began its life."""
+        self._next_at = machine.now
 
-    def forget(self) -> None:
-        """No copy is in doubt."""
-        self._missed.clear()
+    def next_deadline(self) -> float:
+        return self._next_at
 
-    def heard_again(self, member: Member) -> None:
-        """A member was silent for long. What it says may be of before, kept by the network: that is no company."""
-        if isfinite(member.heard_at):
-            self._silences[member.life.name] = (member.heard_at, self._machine.now)
+    def tick(self, now: float) -> None:
+        if now < self._next_at:
+            return
+        self._next_at = now + self._ttl_s / LOOKS_A_LIFETIME
+        members = self._machine.membership.members
+        for name, member in members.items():
+            if self._is_here(member):
+                self._away_since.pop(name, None)
+            else:
+                self._away_since.setdefault(name, now)
+        waited_for = {
+            name: since for name, since in self._away_since.items() if now - since <= self._remembered_s
+        }
+        if waited_for:
+            self._last_at = now
+        for name in self._away_since.keys() - waited_for.keys() - members.keys():
+            del self._away_since[name]
+        is_needed = now - self._last_at <= self._ttl_s
+        self._machine.directory.kept_longer_s = self._remembered_s if is_needed else 0.0
 
-    def begin(self) -> None:
-        """This node was declared dead, or could not learn whether it was, and goes on in another life."""
-        now = self._machine.now
-        for name, member in self._machine.membership.members.items():
-            began_at, ended_at = self._silences.pop(name, (inf, -inf))
-            is_of_now = now - ended_at <= self.long_s
-            heard_at = min(member.heard_at, began_at) if is_of_now else member.heard_at
-            if isfinite(heard_at) and now - heard_at > self.long_s:
-                self._missed.add(name)
+    def _is_here(self, member: Member) -> bool:
+        """Whether a member hears of ends, or never will: it has left, or its memory is gone with its process."""
+        if member.left or (member.linked and not member.suspected):
+            return True
+        return not member.is_alive and self._machine.membership.ballots.is_certain(member.life)
 
-    def may_have_missed_end(self, copy: Copy, have_nothing: Collection[Life]) -> bool:
-        """Whether the session of a copy in doubt may have ended so long ago that nobody knows.
-
-        `have_nothing`: the lives that say so of this session.
-        """
-        named = (copy.term.owner, *copy.backups)
-        return any(life.name in self._missed and life in have_nothing for life in named)
+    def is_too_old(self, copy: Copy) -> bool:
+        """Whether nobody can be expected to remember the end of this session, if it has ended."""
+        return self._machine.now - copy.accessed_at > self._remembered_s

@@ -1,8 +1,8 @@
 """Where every session lives, as far as this node has heard: the location of each key.
 
 Merging takes the higher rank (gone, term, seq), so the order and repetition of messages do not matter. An
-entry is a hint with one exception: a committed tombstone is final, and is kept for `tombstone_ttl_s` so
-that no late copy brings the session back.
+entry is a hint with one exception: a committed tombstone is final, and is kept for `tombstone_ttl_s`, or longer
+(`absence`), so that no late copy brings the session back.
 
 Entries lie in buckets by the leading bits of their key, and each bucket has a digest: the exclusive or of a
 hash of every entry, so that it follows each change at once and in any order. Buckets are what a snapshot goes
@@ -58,6 +58,9 @@ class Directory:
         self._buckets: dict[int, _Bucket] = {}
         self._group_digests = [0] * GROUPS
         self._tombstones: deque[tuple[float, Key]] = deque()
+        self.kept_longer_s = 0.0
+        """By so much tombstones outlive their time just now, for the sake of members that are away (`absence`)."""
+
         self._shared: dict[Location, tuple[Location, bytes]] = {}
         """A location → the object that stands for all equal ones, and its rank as bytes."""
 
@@ -120,12 +123,12 @@ class Directory:
             del self._buckets[number]
 
     def next_deadline(self) -> float | None:
-        return self._tombstones[0][0] if self._tombstones else None
+        return self._tombstones[0][0] + self.kept_longer_s if self._tombstones else None
 
     def tick(self, now: float) -> None:
         """Forget tombstones whose time is over."""
         for _ in range(FORGOTTEN_PER_TICK):
-            if not self._tombstones or self._tombstones[0][0] > now:
+            if not self._tombstones or self._tombstones[0][0] + self.kept_longer_s > now:
                 return
             _, key = self._tombstones.popleft()
             if self.is_gone(key):

@@ -196,6 +196,7 @@ class Machine:
             self.forwarding,
             self.flushing,
             self.expiry,
+            self.absence,
             self.directory,
             self.aliases,
             self.touches,
@@ -298,8 +299,6 @@ class Machine:
         if copy.leadership is not None:
             self.replication.abandon(copy)
         self.takeover.granting.pop(copy.key, None)
-        if not self.copies.counts[Role.QUARANTINED]:
-            self.absence.forget()
         self.stats.quarantined += copy.role is not Role.QUARANTINED
         self.copies.set_role(copy, Role.QUARANTINED)
         self.reprotection.look_after(copy.key)
@@ -447,7 +446,6 @@ class Machine:
         for copy in self.copies.values():
             if copy.role is not Role.QUARANTINED:
                 self.quarantine(copy)
-        self.absence.begin()
         self.links.forget()
         self.emit(NewLife(life))
         self.takeover.life_ended(old)

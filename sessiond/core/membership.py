@@ -257,8 +257,6 @@ class Membership:
             return False
         now = self._machine.now
         if now != member.heard_at:  # the frames of one turn come with one reading: the first says it all
-            if now - member.heard_at > self._machine.absence.long_s:
-                self._machine.absence.heard_again(member)
             member.heard_at = now
             self._machine.probing.heard(life)
         return True

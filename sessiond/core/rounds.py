@@ -209,9 +209,8 @@ class Rounds:
             if best is None or best < (copy.last, copy.term, machine.life):
                 if lookup.decides:
                     return  # they do not know of this copy: the next round shows what they have decided
-                have_nothing = lookup.asked.difference(held)
-                if machine.storing is None and machine.absence.may_have_missed_end(copy, have_nothing):
-                    self._discard(copy)  # with a store, its end would have been found there
+                if machine.absence.is_too_old(copy):
+                    self._discard(copy)
                     return
                 location = machine.directory.get(key)
                 epochs = [copy.term.epoch, *(said.term.epoch for said in held.values())]
@@ -225,7 +224,7 @@ class Rounds:
             self._found_nothing(key)
 
     def _discard(self, copy: Copy) -> None:
-        """What has ended, for all that is known, does not come back."""
+        """What has ended does not come back, nor what may have, so long ago that nobody remembers."""
         machine = self._machine
         machine.stats.discarded += 1
         machine.log("warning", "session.discarded", key=copy.key.hex(), version=copy.version)

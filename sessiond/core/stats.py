@@ -34,7 +34,7 @@ class Stats:
     quarantined: int = _counter("Copies set aside because they may be out of date.")
     merged: int = _counter("Quarantined copies whose news a primary merged: a fork that healed.")
     discarded: int = _counter(
-        "Quarantined copies dropped: this node was away for so long that nobody may know of their end any more."
+        "Quarantined copies dropped: not used for so long that nobody may know of their end any more."
     )
     expired: int = _counter("Sessions ended by a time-out.")
     invalidated: int = _counter("Sessions ended by the application.")

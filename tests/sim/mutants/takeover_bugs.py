@@ -1,5 +1,6 @@
 """Planted bugs in sections 3 and 4 of the protocol: lists, terms, grants, look-ups, copies in doubt."""
 
+from sessiond.core.absence import Absence
 from sessiond.core.backing import Backing
 from sessiond.core.locating import Locating
 from sessiond.core.lookup import LookupDesk
@@ -146,11 +147,11 @@ TAKEOVER_BUGS = (
         found_by="'gone'",
     ),
     Mutant(
-        name="who was away for long brings back what has ended",
+        name="ends are forgotten while a member is away",
         rule="5",
-        method=Rounds._found_nobody_active,
-        right="machine.absence.may_have_missed_end(copy, have_nothing)",
-        wrong="False",
+        method=Absence.tick,
+        right="self._remembered_s if is_needed else 0.0",
+        wrong="0.0",
         plan="absences",
         found_by="has ended, but",
     ),
