@@ -1,5 +1,7 @@
 """What owner and backups took with them is forgotten by every directory, and not while anybody may hold it."""
 
+from dataclasses import replace
+
 import pytest
 
 from sessiond.core import messages as m
@@ -9,6 +11,8 @@ from tests.core.world import KEY, World
 
 ROUND_S = ROUND_INTERVAL_S + 40.0
 MAJORITY = Options(quorum="majority", expect=4)
+SHORT = Options(tombstone_ttl_s=20.0, idle_timeout_s=10.0)
+"""Ends are remembered for half a minute longer at most, whoever is away."""
 
 
 def know(world: World) -> list[str]:
@@ -61,12 +65,12 @@ def test_a_session_whose_owner_died_before_its_backup_had_a_copy_is_forgotten_to
 
 def test_an_owner_that_knows_nothing_of_a_session_says_so_to_everybody():
     # A node that was away for longer than the end is remembered keeps its entry, and teaches it to the others.
-    world = World.with_session(4, Options(tombstone_ttl_s=20.0))
+    world = World.with_session(4, SHORT)
     (stranger, _) = world.strangers()
     world.stop(stranger)
     world.run(6.0)
     world.ask("node1", "invalidate", KEY)
-    world.run(25.0)
+    world.run(60.0)
     assert know(world) == [stranger]
     world.resume(stranger)
     world.run(5 * DIGEST_INTERVAL_S)
@@ -105,7 +109,7 @@ def test_a_member_that_comes_back_with_its_copy_is_found(options):
 
 def test_a_copy_that_missed_the_end_of_its_session_is_dropped_when_its_owner_knows_nothing_of_it():
     # Nobody was declared dead, so no life has changed: the two would teach and deny the entry for ever.
-    world = World.with_session(3, Options(quorum="majority", expect=3, tombstone_ttl_s=20.0))
+    world = World.with_session(3, replace(SHORT, quorum="majority", expect=3))
     world.run(2.0)
     world.create("node1", n=b"1")
     world.run(0.5)
@@ -119,7 +123,7 @@ def test_a_copy_that_missed_the_end_of_its_session_is_dropped_when_its_owner_kno
     world.held = []
     for name in ("node2", "node3"):
         world.reset("node1", name)  # what was under way is lost
-    world.run(30.0)
+    world.run(60.0)
     world.heal()
     world.run(10 * DIGEST_INTERVAL_S)
     assert world.where() == {}
