@@ -36,7 +36,8 @@ ANSWERS = (
 )
 
 UNSEEN = {
-    "Resigned": "needs a demoted owner and a backup that waits for it: see the scenario",
+    "Resigned": "needs a demoted owner and a backup that waits for it: tests/core/test_lookup",
+    "stat.discarded": "needs an absence of one and a half idle time-outs: tests/core/test_absence",
     "stat.records_unreadable": "the simulated store keeps its records whole: tests/core/test_store_lookup",
     "stat.stores_refused": "needs a primary that was replaced to write before it hears of it: tests/core/test_storing",
     "stat.rested": "seeds have memory for all, and members that stay: tests/core/test_passivation",
