@@ -134,13 +134,14 @@ class Draining:
         """Nothing is left here that another node could take."""
         machine = self._machine
         counts = machine.copies.counts
-        if machine.storing is not None:
-            is_settled = not (machine.takeover.granting or counts[Role.QUARANTINED])
-            if not (is_settled and machine.storing.is_idle) or machine.reprotection.is_taking_over:
-                return False
+        is_open = counts[Role.QUARANTINED] or machine.takeover.granting
+        if machine.storing is not None and (
+            is_open or not machine.storing.is_idle or machine.reprotection.is_taking_over
+        ):
+            return False
         if not machine.membership.staying():
             return not machine.membership.is_reconnecting()
-        if counts[Role.PRIMARY] or counts[Role.QUARANTINED] or machine.takeover.granting:
+        if counts[Role.PRIMARY] or is_open:
             return False
         return counts[Role.BACKUP] == 0 or not self._copies_can_move
 

@@ -45,6 +45,11 @@ class Member:
         return self.dead_at is None and not self.accused
 
     @property
+    def stays(self) -> bool:
+        """Whether it serves, and is not about to leave, by its own last word."""
+        return self.status is not None and self.status.joined and not self.status.draining
+
+    @property
     def has_returned(self) -> bool:
         """Whether the process is known from another life, its memory with it."""
         return self.identity is not None and self.identity.boot_id == self.former_boot_id

@@ -130,25 +130,11 @@ class Membership:
 
     def is_reconnecting(self) -> bool:
         """Whether a member that serves and stays, as far as is known, has no link just now."""
-        return any(
-            member.is_alive
-            and not member.linked
-            and member.status is not None
-            and member.status.joined
-            and not member.status.draining
-            for member in self.members.values()
-        )
+        return any(member.is_alive and not member.linked and member.stays for member in self.members.values())
 
     def staying(self) -> list[Life]:
         """Linked members that serve, and are not about to leave."""
-        return [
-            member.life
-            for member in self.members.values()
-            if member.linked
-            and member.status is not None
-            and member.status.joined
-            and not member.status.draining
-        ]
+        return [member.life for member in self.members.values() if member.linked and member.stays]
 
     def heirs(self) -> list[Life]:
         """Those of `staying` that a session, or a visitor, can be sent to: who serves users, if there is any."""

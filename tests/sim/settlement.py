@@ -1,8 +1,7 @@
 """When a cluster has settled: every member sees the others as they are, every session is where it belongs.
 
 Exactly the copies that the scheme asks for, in step, and no orphans; the same directory everywhere, and in it nothing
-that nobody holds; nothing waits. What
-is missing is said in words, for the transcript of a run that never settles.
+that nobody holds; nothing waits. What is missing is said in words, for the transcript of a run that never settles.
 """
 
 from typing import TYPE_CHECKING
