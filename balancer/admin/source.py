@@ -60,7 +60,7 @@ class LocalSource:
         if not self._service.is_listening:
             return "starting", "the balancer does not listen yet"
         if not self._pool.up:
-            return "no_node_up", "no node is up"
+            return "no_node_up", self._pool.why_none_is_up()
         return None
 
     async def order(self, name: str, order: Any) -> dict[str, Any]:

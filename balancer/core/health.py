@@ -45,6 +45,7 @@ class Health:
         "patience",
         "reason",
         "requests_failed",
+        "said",
     )
 
     def __init__(self, patience: Patience) -> None:
@@ -54,6 +55,7 @@ class Health:
         self._epoch = 0
         self.fitness = Fitness.DOWN
         self.reason = UNCHECKED
+        self.said = ""  # why it is not ready, in its own words that go on after its name
         self.requests_failed = 0
         self.is_held = False
 
@@ -79,16 +81,16 @@ class Health:
             return False
         return self._become(Fitness.UP, "")
 
-    def check_failed(self, number: int, reason: str, *, deliberate: bool = False) -> bool:
-        """`deliberate`: the node itself answered that it is not ready, so there is nothing to wait for. A node that fails its
-        checks is down for that, and not held any more."""
+    def check_failed(self, number: int, reason: str, *, deliberate: bool = False, said: str = "") -> bool:
+        """`deliberate`: the node itself answered that it is not ready, so there is nothing to wait for; `said`: and why. A
+        node that fails its checks is down for that, and not held any more."""
         if number != self._epoch:
             return False
         self._checks_passed = 0
         self._checks_failed += 1
         if deliberate or self.reason == UNCHECKED or self._checks_failed >= self.patience.fall:
             self.is_held = False
-            return self._become(Fitness.DOWN, reason)
+            return self._become(Fitness.DOWN, reason, said)
         return False
 
     def unreachable(self, reason: str) -> bool:
@@ -117,7 +119,7 @@ class Health:
     def request_answered(self) -> None:
         self.requests_failed = 0
 
-    def _become(self, fitness: Fitness, reason: str) -> bool:
+    def _become(self, fitness: Fitness, reason: str, said: str = "") -> bool:
         if fitness is Fitness.DOWN:
             self._checks_passed = 0
             if self.fitness is not Fitness.DOWN:
@@ -125,7 +127,7 @@ class Health:
         else:
             self.requests_failed = 0
         changed = (fitness, reason) != (self.fitness, self.reason)
-        self.fitness, self.reason = fitness, reason
+        self.fitness, self.reason, self.said = fitness, reason, said
         return changed
 
     def check_invariants(self) -> None:

@@ -261,11 +261,21 @@ class Pool:
         node.sessions, node.load = sessions, load
         self._settle(node, changed=node.health.check_passed(number, draining=draining))
 
-    def check_failed(self, node: Node, number: int, reason: str, *, deliberate: bool = False) -> None:
-        changed = node.health.check_failed(number, reason, deliberate=deliberate)
+    def check_failed(
+        self, node: Node, number: int, reason: str, *, deliberate: bool = False, said: str = ""
+    ) -> None:
+        changed = node.health.check_failed(number, reason, deliberate=deliberate, said=said)
         if changed:
             self._ejections.pardon(node)
         self._settle(node, changed=changed)
+
+    def why_none_is_up(self) -> str:
+        """For those who are turned away: with a node's own words, if one said why; where and how nodes fail is no concern of
+        theirs."""
+        for node in self.nodes.values():
+            if node.health.said:
+                return f"no node is up; {node.name} {node.health.said}"
+        return "no node is up"
 
     def set_order(self, node: Node, order: NodeState) -> None:
         """The operator's word: UP (as health says), DRAINING or MAINTENANCE. Raises ValueError on DOWN."""

@@ -173,11 +173,11 @@ class HealthChecker:
             self._pool.check_passed(node, number, sessions=sessions, draining=draining, load=load)
         elif view is not None and view.state is MemberState.DRAINING:
             self._pool.check_passed(node, number, sessions=sessions, draining=True, load=load)
+        elif status == UNAVAILABLE and view is not None:
+            said = view.reason or f"is {view.state}"
+            self._pool.check_failed(node, number, f"the node says that it {said}", deliberate=True, said=said)
         elif status == UNAVAILABLE:
-            why = "health answered 503"
-            if view is not None:
-                why = f"the node says that it {view.reason or f'is {view.state}'}"
-            self._pool.check_failed(node, number, why, deliberate=True)
+            self._pool.check_failed(node, number, "health answered 503", deliberate=True)
         else:
             self._pool.check_failed(node, number, f"health answered {status}")
 

@@ -81,7 +81,7 @@ class Exchange:
         service.budget.deposit()
         node = service.router.first(self.head.cookie, self.head.target)
         if node is None:
-            self._answer(UNAVAILABLE, "no node is up")
+            self._answer(UNAVAILABLE, service.pool.why_none_is_up())
         else:
             self._attempt(node)
 
@@ -206,7 +206,7 @@ class Exchange:
         log.debug("attempt.turned_away", node=node.name, reason=reason)
         following = self._another(node)
         if following is None:
-            self._answer(UNAVAILABLE, "no node is up")
+            self._answer(UNAVAILABLE, self._service.pool.why_none_is_up())
         else:
             self._attempt(following)
 
@@ -314,7 +314,7 @@ class Exchange:
         self._leave_node()
         node, self._destination = self._destination, None
         if node is None:
-            self._answer(UNAVAILABLE, "no node is up")
+            self._answer(UNAVAILABLE, self._service.pool.why_none_is_up())
         else:
             self._attempt(node)
 

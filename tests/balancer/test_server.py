@@ -174,6 +174,39 @@ async def test_probes_and_metrics(
     await text(web, admin + "/healthz")
 
 
+async def test_who_is_turned_away_hears_what_the_nodes_say_and_not_where_they_are(
+    web: aiohttp.ClientSession,
+) -> None:
+    view = {"node": "node2", "state": "suspect", "primaries": 0, "backups": 0, "load": 0.0}
+    body = json.dumps({**view, "reason": "gets no answer from a majority of the 5 members"}).encode()
+
+    async def decline(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(
+            b"HTTP/1.1 503 X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+
+    nodes = [ScriptedNode("node1", serve), ScriptedNode("node2", decline)]
+    for node in nodes:
+        await node.start()
+    await nodes[0].stop()
+    balancer = Balancer(settings_for(nodes))
+    await balancer.start()
+    why = "no node is up; node2 gets no answer from a majority of the 5 members"
+    try:
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert await answer.text() == f"503 Service Unavailable: {why}\n"
+        async with web.get(f"http://{balancer.admin_address}/readyz") as answer:
+            assert why in await answer.text()
+        await nodes[1].stop()
+        await until(lambda: "refused" in balancer.pool.nodes["node2"].reason)
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert await answer.text() == "503 Service Unavailable: no node is up\n"
+    finally:
+        await balancer.stop()
+
+
 async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSession) -> None:
     checked = asyncio.Event()
 
