@@ -39,7 +39,7 @@ sim: $(READY) ## Simulate clusters under faults: SEEDS=300 of them, or SEED=n ag
 	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300)) $(if $(PLAN),--plan $(PLAN)) --processes 2
 
 .PHONY: proof-sim
-proof-sim: $(READY) ## 10,000 seeds with all faults: none may break a promise (an hour or two; COMPILED=1, with a C compiler: half of it)
+proof-sim: $(READY) ## 10,000 seeds with all faults: none may break a promise (two to three hours; COMPILED=1, with a C compiler: half of it)
 	@$(BIN)/python -m tests.sim$(if $(COMPILED),.compiled) --first $(or $(FIRST),0) --seeds $(or $(SEEDS),10000) --processes 2
 
 .PHONY: proof-races
@@ -77,7 +77,7 @@ torture: $(READY) ## Hurt a real cluster at random (SECONDS=60 SEED=1 QUORUM=any
 	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) --quorum $(or $(QUORUM),any)
 
 .PHONY: torture-short
-torture-short: $(READY) ## The torture and the four proofs below, a few rounds of each: what CI runs
+torture-short: $(READY) ## The torture and the proofs by process, a few rounds of each: what CI runs
 	@$(BIN)/python -m pytest -m torture tests/torture
 
 .PHONY: proof-kill-loop

@@ -31,7 +31,7 @@ class Settings:
     """Address for browsers, HOST:PORT; 0.0.0.0:8080 for every interface. Port 0 takes a free one."""
 
     admin: str = "127.0.0.1:8090"
-    """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file`."""
+    """Address of dashboard, API and metrics, HOST:PORT. Off loopback it needs `admin_token_file` (or `insecure`)."""
 
     workers: int = 1
     """Processes that share the listening port, one for each core that it may use. Limits hold for each of them."""
@@ -88,7 +88,7 @@ class Settings:
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
 
     admin_token_file: Path | None = None
-    """File with the bearer token that the admin port asks for when it is reached from off loopback."""
+    """File with the bearer token that the admin port asks for when it listens off loopback."""
 
     insecure: bool = False
     """Allow an admin port off loopback without a token: for networks in which everybody may drain nodes."""
@@ -190,7 +190,7 @@ class Settings:
     """Statuses of a fit node: 200, or ranges like 200-399. Nodes of ours say 200, and in words when they drain."""
 
     health_interval_s: float = 0.5
-    """Time between checks of a node. `rise` of them bring a node back, so this decides how soon."""
+    """Time between checks of a node. `health_rise` of them bring a node back, so this decides how soon."""
 
     health_timeout_s: float = 0.75
     """A check not answered in this time has failed. A node that falls silent is down after one `health_interval_s` and
@@ -236,13 +236,13 @@ class Settings:
     """Give every request an id, which the node gets as X-Request-Id. That of a proxy in a `trusted_network` is kept."""
 
     request_id_in_answer: bool = False
-    """Tell the client the id too, so that it can quote it: X-Request-Id of the answer."""
+    """Tell the client the id too, so that it can quote it: X-Request-Id of the answer. Needs `request_id` or `access_log`."""
 
     trace_context: Literal["pass", "create"] = "pass"
     """W3C trace context (traceparent, tracestate) is passed on as it came; create: a request without it gets a new trace."""
 
     access_log: bool = False
-    """Log every request, with its id (as `request_id`) and trace. Costs as much as balancing it."""
+    """Log every request with its id, which the node gets too, and its trace. Costs as much as balancing it."""
 
     log_format: Literal["auto", "console", "json"] = "auto"
     """console for people, json for machines; auto: console on a terminal."""

@@ -141,7 +141,7 @@ class Settings:
 
     awareness_max: int = 8
     """How far this node may doubt itself: with so many signs that it is starved or cut off (a late timer, a suspicion of it)
-    it waits 1 + this times as long before it doubts others. 0 switches that off, for comparisons."""
+    it waits up to 1 + this times as long before it doubts others. 0 switches that off, for comparisons."""
 
     connect_timeout_s: float = 0.5
     """A connect to a member is given up after this: a vanished container hangs instead of refusing."""

@@ -1,5 +1,6 @@
 """The documentation says what the programs do."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -20,6 +21,28 @@ def test_the_configuration_reference_is_made_from_the_settings_as_they_are():
 
 def test_the_list_of_metrics_is_made_from_the_tables_that_export_them():
     assert METRICS_PAGE.read_text(encoding="utf-8") == metrics_page(), "run: python -m tests.docs_reference"
+
+
+LEVELS = {"warning", "error", "exception", "critical"}
+
+
+def _grave_events():
+    """Names of events that the sources log as a warning or worse, where both are written out."""
+    for path in (*(ROOT / "sessiond").rglob("*.py"), *(ROOT / "balancer").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+                literals = [each.value for each in call.args if isinstance(each, ast.Constant)]
+                if call.func.attr in LEVELS and literals:
+                    yield literals[0]
+                elif call.func.attr == "log" and len(literals) == 2 and literals[0] in LEVELS:
+                    yield literals[1]
+
+
+def test_every_event_by_which_somebody_may_have_to_do_something_is_told():
+    told = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", (ROOT / "docs/log-events.md").read_text(encoding="utf-8")))
+    events = set(_grave_events())
+    assert {"store.down", "worker.ended", "session.fenced"} <= events
+    assert events <= told
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -33,7 +33,7 @@ BACKENDS = {
 }
 
 EXAMPLES = (
-    "file:///var/lib/sessiond, sqlite:///var/lib/sessiond.db, postgresql://user@host/db, redis://host/0"
+    "file:///var/lib/sessiond, sqlite:////var/lib/sessiond.db, postgresql://user@host/db, redis://host/0"
 )
 
 

@@ -118,9 +118,12 @@ async def test_every_metric_of_the_page_is_exported_and_none_is_missing_there() 
         stage["node1"].sessions, stage["node1"].load = 3, Load(cpu=0.5)
         exported = {name.partition(" ")[0] for name in samples_of(stage)}
     ours = {name for name in exported if name.startswith("balancer_")}
-    rows = [line.split("|") for line in metrics_page().splitlines() if line.startswith("| `")]
+    rows = [line.split("|") for line in metrics_page().splitlines() if line.startswith("| `balancer_")]
     told = set()
     for _, cell, kind, *_ in rows:
         name = cell.strip(" `")
         told |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if "histogram" in kind else {name}
-    assert told == ours | {"balancer_discovery_failures_total"}  # which is there with --discover only
+    with_options = {  # --discover, --workers
+        "balancer_discovery_failures_total", "balancer_workers", "balancer_worker_starts_total",
+    }  # fmt: skip
+    assert told == ours | with_options
