@@ -103,6 +103,7 @@ class Backing:
                 machine.send((life,), m.Fenced(key, copy.location))
                 return
             if copy.role is not Role.QUARANTINED or copy.term == term:
+                machine.locating.parting(key, term)
                 machine.drop_copy(key)  # else it is none of this list, and may hold news of an older term
         machine.send((life,), m.Released(key, term, release.seq))
 

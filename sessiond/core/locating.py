@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Role
-from sessiond.core.types import Key, Life, Location
+from sessiond.core.types import Key, Life, Location, Term
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 class Locating:
     def __init__(self, machine: "Machine") -> None:
         self._machine = machine
+        self._parted: dict[Key, float] = {}
+        """Where nodes ask for locations: what was given up lately, and until when its location is kept, oldest first."""
+
+    def next_deadline(self) -> float | None:
+        return next(iter(self._parted.values()), None)
+
+    def tick(self, now: float) -> None:
+        while self._parted:
+            key, until = next(iter(self._parted.items()))
+            if until > now:
+                break
+            del self._parted[key]
+            self.forget_if_unneeded(key)
 
     def on_locations(self, life: Life, message: m.Locations) -> None:
         self.learn(message.entries)
@@ -79,10 +92,28 @@ class Locating:
         elif not copy.is_granting:
             machine.quarantine(copy)
 
+    def parting(self, key: Key, term: Term) -> None:
+        """This node gives its copy up, for the session lives on in this term. Who asks everybody must hear so here.
+
+        Its new primary may have answered before it was that. Its own word is as good once it comes, but may be late.
+        """
+        machine = self._machine
+        machine.directory.merge(key, Location(term, 0, ()), machine.now)
+        if machine.asks_for_locations:
+            self._parted.pop(key, None)
+            until = self._parted[key] = (
+                machine.now + machine.options.request_wait_s
+            )  # as long as anybody asks
+            machine.due(until)
+
     def forget_if_unneeded(self, key: Key) -> None:
-        """A node that asks for locations keeps those of its copies and of look-ups under way, and tombstones."""
+        """A node that asks for locations keeps those of its copies, of those that it has just given up, and of look-ups
+        under way, and tombstones."""
         machine = self._machine
         if machine.asks_for_locations and not (
-            key in machine.copies or key in machine.lookup or machine.directory.is_gone(key)
+            key in machine.copies
+            or key in self._parted
+            or key in machine.lookup
+            or machine.directory.is_gone(key)
         ):
             machine.directory.forget(key)

@@ -15,7 +15,7 @@ from sessiond.core.copies import Copy, Role
 from sessiond.core.effects import Resolve
 from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S
 from sessiond.core.rounds import Rounds
-from sessiond.core.types import Key, Life
+from sessiond.core.types import Key, Life, Location
 from sessiond.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -45,10 +45,13 @@ class Lookup:
 
     number: int
     round_ends: float
+    known: Location | None
+    """What the directory said before anybody was asked under this number."""
+
     tries: int = 0
     asked: frozenset[Life] = frozenset()
     answers: dict[Life, m.Held | None] | None = None
-    """Answers to WHO of this round; None while nobody has been asked."""
+    """Answers to WHO of this round, late ones to an earlier round included; None while nobody has been asked."""
 
     empty: set[Life] = field(default_factory=set)
     """Lives that said they hold no active copy."""
@@ -235,9 +238,17 @@ class LookupDesk:
         if lookup is None:
             self._numbers += 1
             round_ends = self._machine.now + LOOKUP_ROUND_S
-            lookup = self._lookups[key] = Lookup(self._numbers, round_ends)
+            known = self._machine.directory.get(key)
+            lookup = self._lookups[key] = Lookup(self._numbers, round_ends, known)
             self._machine.due(round_ends)
         return lookup
+
+    def start_over(self, key: Key, lookup: Lookup, known: Location) -> None:
+        """The session has moved while everybody was asked: what was answered before does not count any more."""
+        self._numbers += 1
+        lookup.number, lookup.known = self._numbers, known
+        lookup.tries, lookup.answers = 0, None
+        self.resolve(key)
 
     def approach(self, key: Key, copy: Copy | None, lookup: Lookup, *, ownerless: bool) -> None:
         """Ask the one node that should know; without such a node, ask everybody."""

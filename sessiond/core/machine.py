@@ -187,6 +187,7 @@ class Machine:
             self.membership,
             self.probing,
             self.admission,
+            self.locating,
             self.announcements,
             self.repair,
             self.confirming,

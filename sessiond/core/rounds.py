@@ -3,7 +3,8 @@
 A round of WHO belongs to a look-up (`lookup`), which turns to it when nobody is known who should have the session. It
 ends when the answers suffice: a primary is found as soon as it says so; that nobody acts for the session is known only
 when everybody has answered, and that there is none only when the store, if there is one, has been read as well. A round
-starts anew when the membership changes meanwhile. Rounds take `turns`.
+starts anew when the membership changes meanwhile, or the session moves: it may have gone from somebody who had not
+answered yet to somebody who had. Whoever had it last tells (`locating.parting`). Rounds take `turns`.
 """
 
 from collections.abc import Iterator
@@ -200,6 +201,10 @@ class Rounds:
         lookup.answers = None
         if not machine.lease.is_held() or machine.membership.unaccounted():
             return  # somebody who cannot be asked may hold it: the requests wait, and hear that at their deadline
+        location = machine.directory.get(key)
+        if location is not None and location != lookup.known:
+            self._desk.start_over(key, lookup, location)
+            return
         if machine.storing is not None:
             lookup.found_none = copy is None and not held
             if not self._has_recalled(key, lookup, machine.storing.recall):
@@ -212,7 +217,6 @@ class Rounds:
                 if machine.absence.is_too_old(copy):
                     self._discard(copy)
                     return
-                location = machine.directory.get(key)
                 epochs = [copy.term.epoch, *(said.term.epoch for said in held.values())]
                 epochs += [location.term.epoch] if location is not None else []
                 machine.takeover.reactivate(copy, max(epochs))

@@ -72,6 +72,31 @@ def test_answers_of_an_earlier_look_up_do_not_count_for_a_later_one(world):
     assert world.outcome("node1", first) == "pending"
 
 
+@pytest.mark.parametrize("location", ["broadcast", "query"])
+def test_a_session_that_moves_to_somebody_who_has_answered_already_is_not_said_to_be_gone(location):
+    world = cluster(Options(placement="none", location=location, tenure_min_s=0.0))
+    world.hold(m.Locations)
+    world.create("node1", n=b"1")
+    world.hold(m.Who, by="node3", to="node1")
+    operation = world.ask("node3", "open", KEY, may_refer=False)
+    world.open("node2").release()
+    assert world.where() == {"node2": "P"}
+    world.let_go(m.Who)
+    assert isinstance(world.outcome("node3", operation), Checkout)
+    assert world.where() == {"node3": "P"}
+
+
+def test_where_locations_are_asked_for_what_was_given_up_is_forgotten_in_a_while():
+    options = Options(placement="none", location="query", tenure_min_s=0.0, request_wait_s=3.0)
+    world = cluster(options)
+    world.create("node1", n=b"1")
+    world.open("node2")
+    world.run(2.9)
+    assert world.machine("node1").directory.get(KEY).term.owner == world.machine("node2").life
+    world.run(0.2)
+    assert world.machine("node1").directory.get(KEY) is None
+
+
 def test_one_look_up_serves_all_requests_for_its_key(world):
     world.hold(m.Here)
     operations = [world.ask("node1", "open", DEAD, may_refer=False) for _ in range(5)]
