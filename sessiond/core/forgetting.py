@@ -92,11 +92,6 @@ class Forgetting:
             self._bucket += 1
             seen += len(entries)
 
-    def is_lost(self, location: Location) -> bool:
-        """Whether it names only lives that are over."""
-        is_dead = self._machine.membership.is_dead
-        return is_dead(location.term.owner) and all(is_dead(life) for life in location.backups)
-
     def _ask(self) -> None:
         machine = self._machine
         alive = machine.membership.alive()

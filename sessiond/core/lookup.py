@@ -13,6 +13,7 @@ from sessiond.backend import Elsewhere
 from sessiond.core import messages as m
 from sessiond.core.copies import Copy, Role
 from sessiond.core.effects import Resolve
+from sessiond.core.inaction import LEAVING, no_majority, unavailable
 from sessiond.core.options import CLAIM_REPEAT_S, LOOKUP_ROUND_S
 from sessiond.core.rounds import Rounds
 from sessiond.core.types import Key, Life, Location
@@ -20,9 +21,6 @@ from sessiond.errors import Unavailable
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
-
-OUTVOTED = "no majority of the cluster answers this node; nothing was changed: try another node"
-LEAVING = "this node is leaving and takes no sessions over; nothing was changed: try another node"
 
 DIRECTORY_TRIES = 2
 """Rounds in which the directory's word is believed before everybody is asked."""
@@ -189,7 +187,7 @@ class LookupDesk:
     def give_up_waiting(self) -> None:
         """A majority has been out of reach for a while: requests had better hear of it."""
         for key in list(self._requests):
-            self.answer(key, Unavailable(OUTVOTED))
+            self.answer(key, unavailable(no_majority(self._machine)))
 
     # --- looking --------------------------------------------------------------------------------------
 
@@ -326,7 +324,7 @@ class LookupDesk:
             if owner == target and (machine.draining or not machine.membership.is_draining(target)):
                 self.refer(key, target)
         if machine.draining:  # what waited for a session that has been handed over takes nothing back
-            self.answer(key, Unavailable(LEAVING))
+            self.answer(key, unavailable(LEAVING))
         if key not in self._requests and not self._upkeep_wants(copy):
             self.close(key)
             return

@@ -12,16 +12,14 @@ from sessiond.backend import Committed, Elsewhere
 from sessiond.core.checkout import Checkout
 from sessiond.core.copies import Copy, Pending, Role
 from sessiond.core.effects import Resolve
+from sessiond.core.inaction import JOINING, LEAVING, LEFT, STATE_ROLE, no_majority, unavailable
 from sessiond.core.limits import refusal_of
-from sessiond.core.lookup import LEAVING, Request
+from sessiond.core.lookup import Request
 from sessiond.core.types import Key
 from sessiond.errors import Conflict, SessionError, Unavailable
 
 if TYPE_CHECKING:
     from sessiond.core.machine import Machine
-
-
-SERVES_NOBODY = "this node holds copies for others (--role state) and serves no users; nothing was changed: ask an app node"
 
 
 class Operations:
@@ -69,7 +67,7 @@ class Operations:
         key = machine.aliases.resolve(key)
         copy = machine.copies.get(key)
         if self._serves_nobody:
-            machine.emit(Resolve(operation, self._refer_away(key, SERVES_NOBODY, may_refer=may_refer)))
+            machine.emit(Resolve(operation, self._refer_away(key, STATE_ROLE, may_refer=may_refer)))
         elif copy is not None and self.admits(copy):
             machine.emit(Resolve(operation, self.check_out(copy)))
         elif machine.draining and (copy is None or copy.role is not Role.PRIMARY):
@@ -90,7 +88,7 @@ class Operations:
         name = owner.name if stays and membership.role_of(owner.name) == "app" else machine.drain.heir()
         if may_refer and name is not None:
             return Elsewhere(name)
-        return Unavailable(why)
+        return unavailable(why)
 
     def admits(self, copy: Copy) -> bool:
         """Whether a request may have this copy now; ends it if its time is over."""
@@ -168,7 +166,7 @@ class Operations:
             machine.emit(Resolve(operation, self._outvoted()))
             return
         if self._serves_nobody:
-            machine.emit(Resolve(operation, Unavailable(SERVES_NOBODY)))
+            machine.emit(Resolve(operation, unavailable(STATE_ROLE)))
             return
         refusal = self.limits_refusal(None, changes)
         if refusal is not None:
@@ -283,15 +281,10 @@ class Operations:
 
     def _outvoted(self) -> Unavailable:
         """Why this node may not act."""
-        membership = self._machine.membership
-        if not membership.joined:
-            return Unavailable("this node is still joining the cluster; nothing was changed")
-        if self._machine.left:
-            return Unavailable("this node has left the cluster; nothing was changed: try another node")
-        return Unavailable(  # links would say nothing: those to the silent stay while no majority declares them dead
-            f"this node gets no answer from a majority of the {membership.size} members; nothing was changed: "
-            "try another node"
-        )
+        machine = self._machine
+        if not machine.membership.joined:
+            return unavailable(JOINING)
+        return unavailable(LEFT if machine.left else no_majority(machine))
 
     def _is_moving(self, copy: Copy) -> bool:
         """Whether a handoff, or a rotation, is at its end, when nobody can take a write."""

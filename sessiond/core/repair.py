@@ -131,12 +131,16 @@ class Repair:
     def _learn(self, entries: Iterable[tuple[Key, Location]]) -> bool:
         machine = self._machine
         get = machine.directory.get
-        is_lost = machine.forgetting.is_lost
         news = [
             (key, location)
             for key, location in entries
-            if get(key) is not None or not (location.gone or is_lost(location))
+            if get(key) is not None or not (location.gone or self._is_lost(location))
         ]
         learnt = machine.locating.learn(news)
         machine.stats.locations_repaired += learnt
         return learnt > 0
+
+    def _is_lost(self, location: Location) -> bool:
+        """Whether it names only lives that are over."""
+        is_dead = self._machine.membership.is_dead
+        return is_dead(location.term.owner) and all(is_dead(life) for life in location.backups)

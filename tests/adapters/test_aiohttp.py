@@ -7,9 +7,9 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
-from sessiond.closed import DRAINING, JOINING, STOOD_STILL
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.session_id import Keyring
+from sessiond.core.inaction import DRAINING, JOINING, STOOD_STILL
 from sessiond.errors import ChangesUndone, Conflict, MemoryFull, Unavailable
 from sessiond.settings import Settings
 from sessiond.values import decode, encode

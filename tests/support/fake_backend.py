@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sessiond.backend import Committed, Elsewhere, Whereabouts
-from sessiond.closed import DRAINING, JOINING, STATE_ROLE
 from sessiond.contract.cluster_view import ClusterView, HealthView, Load, MemberState, MemberView
 from sessiond.contract.drain_view import DrainView
 from sessiond.contract.session_id import Key, Keyring
+from sessiond.core.inaction import DRAINING, JOINING, STATE_ROLE
 from sessiond.errors import Conflict, SessionGone, Unavailable
 from sessiond.ports import Sample
 from sessiond.settings import Settings
