@@ -138,6 +138,15 @@ TAKEOVER_BUGS = (
         found_by="said to be gone|no order",
     ),
     Mutant(
+        name="a round of WHO goes on when the session moves",
+        rule="4.7",
+        method=Rounds._found_nobody_active,
+        right="location is not None and location != lookup.known",
+        wrong="False",
+        scenario="a_session_moves_to_who_has_answered",
+        found_by="'gone'",
+    ),
+    Mutant(
         name="a round of WHO goes on when the membership changes",
         rule="4.7",
         method=Rounds.evaluate,
