@@ -164,6 +164,9 @@ class Session(MutableMapping[str, Any]):
         For `rotate_grace_s` the old token answers with this session, for the visitor's other requests under way;
         after that it is worth nothing, and requests that came with it cannot write any more. Raises what `save`
         raises, `Conflict` only if others keep writing.
+
+        A request that came with the old token cannot rotate, `SessionGone`: it would give the session to whoever
+        had planted that token before the log-in. The second request of a double-clicked log-in hears that, too.
         """
         if self.stage is BEGUN:
             raise RuntimeError(
@@ -186,6 +189,12 @@ class Session(MutableMapping[str, Any]):
         """The same state under a new key, stored, and its token; the old key has ended."""
         backend = self._sessions.backend
         for tries_left in reversed(range(ROTATE_TRIES)):
+            # What this node does not know yet is a conflict below, since a rotation counts the version on.
+            if backend.is_over(old_key):
+                raise SessionGone(
+                    "the session has ended, or another request has given it a new id, since this one came; nothing "
+                    "was written: load the page again, and log in again if need be"
+                )
             old.catch_up()
             attributes = old.content.everything()
             version = old.version

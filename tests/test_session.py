@@ -621,6 +621,40 @@ async def test_only_the_request_that_rotates_may_set_the_visitors_cookie(node, v
     assert not session.is_superseded
 
 
+async def test_who_has_only_the_old_token_cannot_rotate_the_session_and_so_gets_no_new_one(node, visitor):
+    session, other = visitor(), visitor()
+    session["user"] = "Ada"
+    await session.rotate()
+    late = visitor()
+    for superseded in (other, late):
+        old = superseded.token
+        superseded["seen"] = 1
+        with pytest.raises(SessionGone, match="log in again"):
+            await superseded.rotate()
+        assert superseded.token == old
+        assert superseded.is_superseded
+    assert list(node.stored) == [bytes.fromhex(session.key)]
+    await session.rotate()
+    assert not session.is_superseded, "who has the new token may go on"
+
+
+async def test_of_two_rotations_at_a_time_on_two_nodes_the_later_one_fails(node, visitor):
+    elsewhere = Sessions(node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max)
+    late = visitor()
+    first = elsewhere.attach(visitor.key, late.token, "node1", node.try_open(visitor.key))
+    rotate = node.rotate
+
+    async def rotate_after_the_other(key, successor, if_version):
+        node.rotate = rotate
+        await first.rotate()
+        await rotate(key, successor, if_version)
+
+    node.rotate = rotate_after_the_other
+    with pytest.raises(SessionGone, match="log in again"):
+        await late.rotate()
+    assert list(node.stored) == [bytes.fromhex(first.key)]
+
+
 async def test_what_somebody_else_writes_during_a_rotation_is_taken_along(node, visitor):
     session = visitor()
     session["user"] = "Ada"

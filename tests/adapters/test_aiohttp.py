@@ -258,6 +258,24 @@ async def test_the_old_token_answers_in_the_grace_and_never_replaces_the_new_coo
     assert cookies_set(answer)["SESSIONID"].partition(".")[0] not in ("", token, fresh)
 
 
+async def test_a_second_log_in_with_the_old_token_gets_neither_the_session_nor_its_cookie(site, node):
+    async def login(request, session) -> None:
+        session["user"] = request.query["user"]
+        await session.rotate()
+
+    site.route(login)
+    await site.start()
+    planted, _ = node.new_session(n=encode("n", 5))
+    first = await site.fetch("/?user=Ada", cookie=f"{planted}.node1")
+    fresh, _, _ = cookies_set(first)["SESSIONID"].partition(".")
+    for route in ("node1", "node9"):
+        answer = await site.fetch("/?user=Mallory", cookie=f"{planted}.{route}")
+        assert answer.status == 409
+        assert answer.all("Set-Cookie") == []
+    attributes = node.stored[node.keyring.key_of(fresh)].attributes
+    assert attributes == {"n": encode("n", 5), "user": encode("user", "Ada")}
+
+
 async def test_a_slow_request_that_came_before_the_rotation_leaves_the_new_cookie_alone(site, node):
     went_in, may_go = asyncio.Event(), asyncio.Event()
 
