@@ -17,7 +17,7 @@ from typing import Any
 
 from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
-from sessiond.content import ABSENT, Snapshot
+from sessiond.content import ABSENT, Detached, Snapshot
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
 from sessiond.granularity import contents
@@ -91,7 +91,18 @@ class Session(MutableMapping[str, Any]):
     the response begins; `save` commits earlier, or later in a stream or WebSocket.
     """
 
-    __slots__ = ("_live", "_new", "_sessions", "ended", "route", "stage", "token", "touched", "undone")
+    __slots__ = (
+        "_live",
+        "_new",
+        "_sessions",
+        "detached",
+        "ended",
+        "route",
+        "stage",
+        "token",
+        "touched",
+        "undone",
+    )
 
     def __init__(self, sessions: Sessions, live: Live | None, token: str | None, route: str) -> None:
         self._sessions = sessions
@@ -106,6 +117,7 @@ class Session(MutableMapping[str, Any]):
         self.stage = HELD
         self.touched: set[str] = set()
         self.undone: Set[str] = NOTHING
+        self.detached: Sequence[Detached] = ()
 
     # --- for the application ----------------------------------------------------------------------------
 
@@ -156,6 +168,8 @@ class Session(MutableMapping[str, Any]):
                 live.end_commit()
             self.ended = True
         self._move_to(self._nothing(), None)
+        self.touched.clear()
+        self.detached = ()
         self._new = True
 
     async def rotate(self) -> None:
@@ -300,8 +314,10 @@ class Session(MutableMapping[str, Any]):
         if live is None:
             return ()
         lost: Sequence[str] = ()
-        if begun and (lost := [name for name in sorted(self.touched) if live.content.differs(name)]):
-            live.undo(self)
+        if begun:
+            unsaved = {name for name in self.touched if live.content.differs(name)}
+            if lost := sorted(unsaved | self._changed_in_vain(live)):
+                live.undo(self)
         self._leave(live, held=not begun)
         self._live = None
         return lost
@@ -328,7 +344,7 @@ class Session(MutableMapping[str, Any]):
         seen = live.foreign if if_version is not None and if_version == live.version else None
         if live.committing:
             await live.turn()
-        if self.undone:
+        if self.undone or self.detached:
             self._refuse_undone(live)
         if seen == live.foreign:
             if_version = live.version
@@ -403,10 +419,20 @@ class Session(MutableMapping[str, Any]):
         live.adopt(checkout)
 
     def _refuse_undone(self, live: Live) -> None:
-        if self.undone:
-            names = sorted(self.undone)
+        overwritten = not self.undone
+        if names := self.undone or self._changed_in_vain(live):
             live.undo(self)
-            raise ChangesUndone(names, live.version)
+            raise ChangesUndone(sorted(names), live.version, overwritten=overwritten)
+
+    def _changed_in_vain(self, live: Live) -> set[str]:
+        """Attributes whose values were changed in place after somebody else had written them; each is told once."""
+        changed: list[Detached] = []
+        same: list[Detached] = []
+        for each in self.detached:
+            (changed if each.has_changed else same).append(each)
+        self.detached = same
+        # One that was put back is the session's again, and everybody can see what changed in it.
+        return {each.name for each in changed if live.content.read(each.name) is not each.value}
 
     def _new_token(self) -> tuple[str, Key]:
         token = self._sessions.keyring.new_token(secrets.token_bytes(RANDOM_BYTES))
@@ -422,7 +448,6 @@ class Session(MutableMapping[str, Any]):
         self._leave(old, held=held)
         self._live = live
         self.token, self.route = token, ""
-        self.touched.clear()
         self.undone = NOTHING
         live.views = (self,)
         live.holders += held

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sessiond.backend import WHOLE
-from sessiond.errors import Conflict, SessionGone, SessionTooLarge, ValueNotStorable
+from sessiond.errors import ChangesUndone, Conflict, SessionGone, SessionTooLarge, ValueNotStorable
 from sessiond.session import Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode, register
@@ -310,6 +310,22 @@ async def test_a_change_made_while_a_commit_runs_goes_with_the_next_one():
     assert visits.stored == {WHOLE: {"cart": ["mug", "lamp"]}}
     await second.settle()
     assert visits.stored == {WHOLE: {"cart": ["mug", "lamp", "plant"]}}
+
+
+async def test_where_objects_are_shared_a_change_inside_what_the_other_side_replaced_is_refused_and_not_lost():
+    visits = Visits()
+    session = visits.by("dirty")
+    session["a"] = session["b"] = ["mug"]
+    await done(session)
+    here, there = visits.by("dirty"), visits.by("dirty", at="there")
+    held = here["a"]
+    there["c"] = 1
+    await done(there)
+    visits.by("dirty").close()  # a request brings the news
+    held.append("lamp")
+    with pytest.raises(ChangesUndone, match="written a since"):
+        await here.settle()
+    assert visits.stored == {WHOLE: {"a": ["mug"], "b": ["mug"], "c": 1}}
 
 
 # --- one form and the other ---------------------------------------------------------------------------------------

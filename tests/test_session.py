@@ -18,6 +18,7 @@ from sessiond.errors import (
     ValueNotReadable,
     ValueNotStorable,
 )
+from sessiond.live import DETACHED_KEPT_MAX
 from sessiond.session import Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode
@@ -494,6 +495,90 @@ async def test_a_request_that_comes_while_a_commit_waits_sees_what_others_wrote_
     await committing
     await second.settle()
     assert stored(node, visitor.key) == {"cart": ["plant", "lamp"], "visits": 2}
+
+
+@by_attribute
+async def test_a_change_inside_a_value_that_somebody_else_overwrote_meanwhile_is_refused_and_not_lost(
+    node, visitor
+):
+    session, beside = visitor(), visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    session["visits"] = 2
+    await session.save()
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone, match="written cart since"):
+        await session.settle()
+    await beside.settle()
+    session["cart"].append("lamp")
+    await session.settle()
+    assert stored(node, visitor.key) == {"visits": 2, "cart": ["plant", "lamp"]}
+
+
+async def test_who_changed_an_overwritten_value_hears_of_it_and_who_brought_the_news_does_not(node, visitor):
+    session = visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    newcomer = visitor()
+    cart.append("lamp")
+    assert newcomer["cart"] == ["plant"]
+    await newcomer.settle()
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_an_overwritten_value_that_is_only_read_on_or_put_back_is_no_conflict(node, visitor):
+    session = visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    await session.save()
+    assert cart == ["mug"]
+    await session.save()
+    cart.append("lamp")
+    session["cart"] = cart
+    await session.settle()
+    assert stored(node, visitor.key)["cart"] == ["mug", "lamp"]
+
+
+async def test_a_change_inside_an_overwritten_value_is_refused_after_a_rotation_and_a_conflict_too(
+    node, visitor
+):
+    session = visitor()
+    cart, seen = session["cart"], session.version
+    session["visits"] = 2
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    with pytest.raises(Conflict):
+        await session.save(if_version=seen)
+    await session.rotate()
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_a_value_that_is_overwritten_after_the_rotation_is_known_to_have_been_read_before_it(
+    node, sessions, visitor
+):
+    session = visitor()
+    cart = session["cart"]
+    await session.rotate()
+    key = bytes.fromhex(session.key)
+    node.write(key, cart=encode("cart", ["plant"]))
+    sessions.attach(key, session.token, "node1", node.try_open(key)).close()  # a request brings the news
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_a_stream_names_what_it_changed_in_an_overwritten_value_and_keeps_few_of_them(node, visitor):
+    session = visitor()
+    session.release()
+    for number in range(2 * DETACHED_KEPT_MAX):
+        cart = session["cart"]
+        node.write(visitor.key, cart=encode("cart", [str(number)]))
+        await session.save()
+    assert len(session.detached) == DETACHED_KEPT_MAX
+    cart.append("lamp")
+    assert list(session.close()) == ["cart"]
 
 
 # --- the end ------------------------------------------------------------------------------------------------
