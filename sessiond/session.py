@@ -17,7 +17,7 @@ from typing import Any
 
 from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
-from sessiond.content import ABSENT, Detached, Snapshot
+from sessiond.content import ABSENT, Content, Detached, Snapshot
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
 from sessiond.errors import ChangesUndone, Conflict, SessionGone
 from sessiond.granularity import contents
@@ -25,6 +25,9 @@ from sessiond.live import NAME_BYTES_MAX, NOTHING, Live, checked_name
 
 ROTATE_TRIES = 3
 """Times that a rotation is begun anew because another node's request wrote meanwhile."""
+
+TOUCHED_ABSENT_MAX = 100
+"""Names that a request has touched, up to which those count that are not there; a WebSocket may ask for any number."""
 
 
 class Sessions:
@@ -230,16 +233,22 @@ class Session(MutableMapping[str, Any]):
         return Live(key, old.content.successor(Snapshot(committed.version, attributes))), token
 
     def __getitem__(self, name: str) -> Any:
-        value = (self._live or self._shared()).content.read(name)
-        self.touched.add(name)
+        content = (self._live or self._shared()).content
+        value = content.read(name)
         if value is ABSENT:
+            self._touch_absent(content, name)
             raise KeyError(name)
+        self.touched.add(name)
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = (self._live or self._shared()).content.read(name)
+        content = (self._live or self._shared()).content
+        value = content.read(name)
+        if value is ABSENT:
+            self._touch_absent(content, name)
+            return default
         self.touched.add(name)
-        return default if value is ABSENT else value
+        return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
@@ -257,8 +266,12 @@ class Session(MutableMapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
+        content = self._shared().content
+        if not content.has(name):
+            self._touch_absent(content, name)
+            return False
         self.touched.add(name)
-        return self._shared().content.has(name)
+        return True
 
     def __iter__(self) -> Iterator[str]:
         return self._shared().content.names()
@@ -314,12 +327,15 @@ class Session(MutableMapping[str, Any]):
         if live is None:
             return ()
         lost: Sequence[str] = ()
-        if begun:
-            unsaved = {name for name in self.touched if live.content.differs(name)}
-            if lost := sorted(unsaved | self._changed_in_vain(live)):
-                live.undo(self)
-        self._leave(live, held=not begun)
-        self._live = None
+        try:
+            if begun:
+                # What differs has a str for its name; what was only asked for can be anything, and cannot be sorted.
+                unsaved = {name for name in self.touched if live.content.differs(name)}
+                if lost := sorted(unsaved | self._changed_in_vain(live)):
+                    live.undo(self)
+        finally:
+            self._leave(live, held=not begun)
+            self._live = None
         return lost
 
     # ----------------------------------------------------------------------------------------------------
@@ -334,6 +350,11 @@ class Session(MutableMapping[str, Any]):
             self._live.views = (self,)
             self._live.holders = 1
         return self._live
+
+    def _touch_absent(self, content: Content, name: str) -> None:
+        # That it is not there may be a deletion that is taken back; beyond the limit that is looked at each time.
+        if len(self.touched) < TOUCHED_ABSENT_MAX or content.differs(name):
+            self.touched.add(name)
 
     def _nothing(self) -> Live:
         """The state of a session that does not exist yet."""

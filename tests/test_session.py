@@ -18,8 +18,8 @@ from sessiond.errors import (
     ValueNotReadable,
     ValueNotStorable,
 )
-from sessiond.live import DETACHED_KEPT_MAX
-from sessiond.session import Session, Sessions
+from sessiond.live import DETACHED_KEPT_MAX, Live
+from sessiond.session import TOUCHED_ABSENT_MAX, Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode
 from sessiond.whole import unpack
@@ -860,6 +860,50 @@ async def test_a_stream_and_a_request_share_one_state(node, visitor):
     stream["visits"] += 1
     await stream.save()
     assert stored(node, visitor.key)["visits"] == 6
+
+
+async def test_a_stream_that_asks_for_a_name_that_is_no_text_leaves_nothing_behind(node, sessions, visitor):
+    session = visitor()
+    assert session.get(None) is None
+    assert session.get(7, "none") == "none"
+    session.release()
+    session["visits"] = 2
+    assert list(session.close()) == ["visits"]
+    assert (len(sessions), node.holds) == (0, 0)
+
+
+async def test_a_request_whose_end_fails_lets_go_of_the_session_all_the_same(
+    node, sessions, visitor, monkeypatch
+):
+    session = visitor()
+    session.release()
+    session["visits"] = 2
+    monkeypatch.setattr(Live, "undo", lambda _live, _view: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        session.close()
+    assert (len(sessions), node.holds) == (0, 0)
+
+
+async def test_a_long_stream_does_not_remember_every_name_that_it_has_asked_for(visitor):
+    session = visitor()
+    session.release()
+    for number in range(2 * TOUCHED_ABSENT_MAX):
+        session.get(f"name{number}")
+        assert f"other{number}" not in session
+    assert session["visits"] == 1
+    assert len(session.touched) <= TOUCHED_ABSENT_MAX + 1
+    assert "visits" in session.touched
+
+
+async def test_a_request_that_asked_for_many_names_hears_still_that_a_deletion_it_saw_was_taken_back(visitor):
+    failing, other = visitor(), visitor()
+    for number in range(TOUCHED_ABSENT_MAX):
+        other.get(f"name{number}")
+    del failing["cart"]
+    assert "cart" not in other
+    failing.undo()
+    with pytest.raises(ChangesUndone, match="changes to cart"):
+        await other.settle()
 
 
 # --- shared objects -----------------------------------------------------------------------------------------
