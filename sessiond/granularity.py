@@ -79,8 +79,9 @@ class ByAttribute(Content):
 
     def names(self) -> Iterator[str]:
         values = self.values
-        yield from [name for name, value in values.items() if value is not ABSENT]
-        yield from [name for name in self._stored_names() if name not in values]
+        # All at once: what is read while somebody iterates over these is in `values` as well from then on.
+        read = [name for name, value in values.items() if value is not ABSENT]
+        return iter(read + [name for name in self._stored_names() if name not in values])
 
     def changes(self) -> dict[str, bytes | None]:
         changes: dict[str, bytes | None] = {}

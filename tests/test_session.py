@@ -82,6 +82,17 @@ def test_a_session_is_a_mapping(visitor):
     assert len(session) == 0
 
 
+def test_what_is_read_or_changed_during_an_iteration_does_not_change_what_it_names(node, sessions):
+    token, key = node.new_session(**{name: encode(name, 1) for name in "abc"})
+    session = sessions.attach(key, token, "node1", node.try_open(key))
+    assert session["a"] == 1
+    assert sorted(name for name in session if session["b"]) == ["a", "b", "c"]
+    for name in session:
+        del session[name]
+        session[f"new {name}"] = 1
+    assert sorted(session) == ["new a", "new b", "new c"]
+
+
 @by_attribute
 def test_an_attribute_is_decoded_only_when_it_is_read(node, sessions):
     token, key = node.new_session(good=encode("good", 1), bad=b"\xc1")
