@@ -19,7 +19,7 @@ from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
 from sessiond.content import ABSENT, Content, Detached, Snapshot
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
-from sessiond.errors import ChangesUndone, Conflict, SessionGone
+from sessiond.errors import ChangesUndone, Conflict, SessionGone, Unavailable
 from sessiond.granularity import contents
 from sessiond.live import NAME_BYTES_MAX, NOTHING, Live, checked_name
 
@@ -218,8 +218,14 @@ class Session(MutableMapping[str, Any]):
             token, key = self._new_token()
             committed = await backend.commit(key, attributes, create=True, after=version, flush=True)
             try:
-                # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
+                # Only now: until then the old session is the visitor's, and the new token unknown to all.
                 await backend.rotate(old_key, key, version)
+            except Unavailable:
+                # It may have been applied. If that is known, the visitor has to get the new token: nobody else has it.
+                # If not he keeps the old one, and may find his session gone after the grace.
+                if not self._answers_as(old_key, key):
+                    raise
+                break
             except SessionGone:
                 await backend.invalidate(key)
                 raise
@@ -231,6 +237,14 @@ class Session(MutableMapping[str, Any]):
             else:
                 break
         return Live(key, old.content.successor(Snapshot(committed.version, attributes))), token
+
+    def _answers_as(self, old_key: Key, key: Key) -> bool:
+        """Whether this node knows that the old key stands for the session of this one, and no other request's."""
+        checkout = self._sessions.backend.try_open(old_key)
+        if checkout is None:
+            return False
+        checkout.release()
+        return checkout.key == key
 
     def __getitem__(self, name: str) -> Any:
         content = (self._live or self._shared()).content

@@ -790,6 +790,52 @@ async def test_a_rotation_that_cannot_end_the_old_session_leaves_the_visitor_wit
     assert stored(node, visitor.key)["user"] == "Ada"
 
 
+async def test_a_rotation_that_was_carried_out_without_an_answer_gives_the_visitor_his_new_token(
+    node, visitor
+):
+    session = visitor()
+    session["user"] = "Ada"
+    rotate = node.rotate
+
+    async def rotate_unanswered(key, successor, if_version):
+        await rotate(key, successor, if_version)
+        raise Unavailable("no answer")
+
+    node.rotate = rotate_unanswered
+    await session.rotate()
+    assert list(node.stored) == [node.keyring.key_of(session.token)]
+    assert not session.is_superseded
+    session["user"] = "Eve"
+    await session.settle()
+    assert stored(node, bytes.fromhex(session.key))["user"] == "Eve"
+    session.close()
+    assert node.holds == 0
+
+
+@pytest.mark.parametrize("meanwhile", ["rotated", "invalidated"])
+async def test_a_rotation_without_an_answer_does_not_go_on_with_a_copy_of_what_somebody_else_ended(
+    node, visitor, meanwhile
+):
+    elsewhere = Sessions(node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max)
+    session = visitor()
+    old = session.token
+    other = elsewhere.attach(visitor.key, old, "node1", node.try_open(visitor.key))
+
+    rotate = node.rotate
+
+    async def lose_the_order(key, _successor, _if_version):
+        node.rotate = rotate
+        await (other.rotate() if meanwhile == "rotated" else other.invalidate())
+        node.over.add(key)
+        raise Unavailable("no answer")
+
+    node.rotate = lose_the_order
+    with pytest.raises(Unavailable):
+        await session.rotate()
+    assert session.token == old
+    assert session.is_superseded
+
+
 async def test_rotating_a_session_that_does_not_exist_does_nothing(sessions):
     session = sessions.new()
     await session.rotate()
