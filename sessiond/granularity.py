@@ -51,8 +51,8 @@ class ByAttribute(Content):
         value = self.values.get(name, _UNREAD)
         if value is not _UNREAD:
             return value
-        data = self.source.read(name)
-        if data is None and (data := self._in_whole(name)) is None:
+        data = self._stored(name)
+        if data is None:
             return ABSENT
         try:
             value = decode(data)
@@ -158,6 +158,8 @@ class ByAttribute(Content):
     # --- what the other form has ----------------------------------------------------------------------------
 
     def _stored(self, name: str) -> bytes | None:
+        if name == WHOLE:
+            return None  # what all attributes are in is none of them: it is not to be read or deleted as one
         data = self.source.read(name)
         return data if data is not None else self._in_whole(name)
 

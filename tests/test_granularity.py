@@ -368,6 +368,25 @@ async def test_what_was_written_as_a_whole_is_taken_apart_at_the_next_write():
     assert visits.node.committed[-1] == {"cart": encode("cart", ["mug", "lamp"])}
 
 
+@pytest.mark.parametrize("granularity", ["attribute", "dirty", "session"])
+async def test_the_name_of_the_whole_is_no_attribute_whoever_asks_for_it(granularity):
+    visits = Visits(n=1)
+    session = visits.by("dirty")
+    session["n"] = 2
+    await done(session)
+    session = visits.by(granularity)
+    assert session.get("", "none") == "none"
+    assert "" not in session
+    for operation in (session.__getitem__, session.__delitem__, session.pop):
+        with pytest.raises(KeyError):
+            operation("")
+    with pytest.raises(ValueError, match="must not be empty"):
+        session[""] = 1
+    assert dict(session) == {"n": 2}
+    await done(session)
+    assert visits.stored == {WHOLE: {"n": 2}}
+
+
 async def test_an_attribute_deleted_unread_does_not_come_back_out_of_the_whole():
     visits = Visits(n=1)
     visits.node.stored[visits.key].attributes[WHOLE] = pack({"n": 0, "cart": []}, LIMIT)
