@@ -231,7 +231,7 @@ def _write_instead(request: web.Request, refusal: Refusal) -> None:
     Written by hand, since the request's writer is set up for that response's framing and compression already.
     """
     if request.transport is not None:
-        request.transport.write(refusal.to_bytes())
+        request.transport.write(refusal.to_bytes(with_body=request.method != hdrs.METH_HEAD))
     request.protocol.force_close()
 
 

@@ -27,12 +27,13 @@ class Refusal(NamedTuple):
             headers["Retry-After"] = str(self.retry_after_s)
         return headers
 
-    def to_bytes(self) -> bytes:
-        """The whole HTTP/1.1 answer, after which the connection is closed."""
+    def to_bytes(self, *, with_body: bool) -> bytes:
+        """The whole HTTP/1.1 answer, after which the connection is closed. An answer to HEAD has no body."""
         body = self.text.encode()
         headers = {**self.headers(), "Content-Length": str(len(body)), "Connection": "close"}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{head}\r\n".encode() + body
+        answer = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{head}\r\n".encode()
+        return answer + body if with_body else answer
 
 
 def refusal_of(error: SessionError) -> Refusal:
