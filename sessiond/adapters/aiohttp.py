@@ -45,17 +45,20 @@ class Adapter:
         self.in_flight = 0
         """Requests whose response has not begun; those of `without_session` handlers are not counted."""
         self._idle: asyncio.Event | None = None
+        """Set when no response is outstanding; made by the first that waits."""
 
     def began(self) -> None:
         """The response of a request has begun."""
         self.in_flight -= 1
         if self._idle is not None and self.in_flight == 0:
             self._idle.set()
+            self._idle = None
 
     async def wait_idle(self) -> None:
         """Return when no response is outstanding."""
         while self.in_flight:
-            self._idle = asyncio.Event()
+            if self._idle is None:
+                self._idle = asyncio.Event()
             await self._idle.wait()
 
 

@@ -636,16 +636,16 @@ async def test_connections_stay_open_otherwise(site):
             assert (await wire.get()).header("Connection") is None
 
 
-async def test_the_adapter_knows_when_no_answer_is_outstanding(site, node):
+async def test_the_adapter_tells_everybody_who_waits_when_no_answer_is_outstanding(site, node):
     site.route(count)
     await site.start()
     async with connect(site.port) as wire:
         with node.held():
             wire.send()
             await node.until_waiting()
-            idle = asyncio.create_task(site.adapter.wait_idle())
+            waiters = [asyncio.create_task(site.adapter.wait_idle()) for _ in range(2)]
             await asyncio.sleep(0)
-            assert (site.adapter.in_flight, idle.done()) == (1, False)
+            assert (site.adapter.in_flight, [each.done() for each in waiters]) == (1, [False, False])
         await wire.answer()
         async with asyncio.timeout(10):
-            await idle
+            await asyncio.gather(*waiters)
