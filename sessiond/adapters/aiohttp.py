@@ -82,6 +82,7 @@ def setup(app: web.Application, node: SessionNode) -> Adapter:
     # Outermost, so that the application's own middlewares may use the session.
     app.middlewares.insert(0, _middleware(adapter, node))
     app.on_response_prepare.append(_before_head(adapter, node))
+    app.on_startup.append(_refuse_marked_methods)
     return adapter
 
 
@@ -104,10 +105,26 @@ async def get_session(request: web.Request) -> Session:
 def without_session(handler: F) -> F:
     """Mark a handler that never asks for the session: streams of public events, files, probes.
 
-    Its requests open no session, wait for nobody, and are answered while the node joins or drains.
+    Its requests open no session, wait for nobody, and are answered while the node joins or drains. Of a `web.View`
+    mark the class: it is the handler of all its methods, and an application in which one of them is marked does not
+    start, `TypeError`.
     """
     setattr(handler, _WITHOUT_SESSION, True)
     return handler
+
+
+async def _refuse_marked_methods(app: web.Application) -> None:
+    # Here, since the decorator cannot tell a view's method from one that is a handler by itself.
+    for route in app.router.routes():
+        view = route.handler
+        if not isinstance(view, type) or hasattr(view, _WITHOUT_SESSION):
+            continue
+        for name in map(str.lower, hdrs.METH_ALL):
+            if hasattr(getattr(view, name, None), _WITHOUT_SESSION):
+                raise TypeError(
+                    f"without_session on {view.__qualname__}.{name} has no effect, since the view is one handler: mark the "
+                    "class, or make the method a handler of its own"
+                )
 
 
 def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:

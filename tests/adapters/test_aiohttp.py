@@ -513,6 +513,33 @@ async def test_a_handler_without_a_session_opens_none_and_is_told_so_if_it_asks(
     assert (await site.fetch("/view", cookie=f"{token}.node9")).text == "a view"
 
 
+@pytest.mark.parametrize("place", ["outside", "inside a sub-application"])
+async def test_a_marked_method_of_a_view_stops_the_application_from_starting(site, place):
+    class Page(web.View):
+        @without_session
+        async def get(self) -> web.Response:
+            return web.Response()
+
+    inner = web.Application()
+    (site.app if place == "outside" else inner).router.add_view("/view", Page)
+    site.app.add_subapp("/inner", inner)
+    with pytest.raises(TypeError, match=r"Page\.get has no effect.*: mark the class"):
+        await site.start()
+
+
+async def test_a_marked_method_that_is_a_handler_by_itself_opens_no_session(site, node):
+    class Pages:
+        @without_session
+        async def get(self, _request: web.Request) -> web.Response:
+            return web.Response(text="a method")
+
+    site.app.router.add_get("/", Pages().get)
+    await site.start()
+    node.open_error = Unavailable("never asked")
+    token, _ = node.new_session()
+    assert (await site.fetch(cookie=f"{token}.node9")).text == "a method"
+
+
 async def test_an_application_without_setup_is_told_what_to_do():
     async def handler(request: web.Request) -> web.Response:
         with pytest.raises(RuntimeError, match="setup"):
