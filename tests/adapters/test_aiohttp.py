@@ -7,16 +7,22 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
+from sessiond.adapters.refusals import FAULT_TEXT
 from sessiond.closed import DRAINING, JOINING, STOOD_STILL
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.session_id import Keyring
 from sessiond.errors import ChangesUndone, Conflict, MemoryFull, Unavailable
 from sessiond.settings import Settings
-from sessiond.values import decode, encode
+from sessiond.values import decode, encode, register
 from tests.support.fake_backend import FakeNode
 from tests.support.wire import Answer, connect, cookies_set, fetch, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")
+
+
+class Card:
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Site:
@@ -378,10 +384,11 @@ async def test_a_route_that_does_not_exist_is_still_a_404(site, node):
     ("value", "part"),
     [
         ([object()], "cart[0] holds a object, which has no encoding"),
+        ({"4111-1111": object()}, "cart['4111-1111'] holds a object, which has no encoding"),
         ("x" * 2000, "'cart' encodes to 2003 bytes, more than attribute_bytes_max (1000)"),
     ],
 )
-async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(value, part):
+async def test_what_cannot_be_stored_is_a_500_and_a_log_line_that_names_it_and_harms_nobody(value, part):
     node = FakeNode(Settings(attribute_bytes_max=1000))
     site = Site(node)
 
@@ -397,13 +404,24 @@ async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(val
             answer = await site.fetch("/bad", cookie=f"{token}.node1")
             after = await site.fetch(cookie=f"{token}.node1")
     assert answer.status == 500
-    assert part in answer.text
-    assert "nothing was written" in answer.text
+    assert answer.text == FAULT_TEXT
     assert after.text == '{"n": 6, "new": false}'
     line = next(line for line in logs if line["event"] == "session.refused")
     assert part in line["reason"]
     assert line["log_level"] == "error"
     assert token not in str(logs)
+
+
+async def test_what_cannot_be_read_is_told_to_the_log_and_not_to_the_visitor(site, node):
+    register(Card, "tests.adapters.card", lambda _card: "4111-1111", lambda plain: Card(int(plain)))
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", Card(1)))
+    with capture_logs() as logs:
+        answer = await site.fetch(cookie=f"{token}.node1")
+    assert (answer.status, answer.text) == (500, FAULT_TEXT)
+    (line,) = logs
+    assert "'4111-1111'" in line["reason"]
 
 
 @pytest.mark.parametrize(
