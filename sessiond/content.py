@@ -1,8 +1,10 @@
 """The decoded state of one session on this node, over a source of what is committed: what every `granularity` provides."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, Protocol
+
+from sessiond.values import encode
 
 ABSENT: Any = object()
 """Read for an attribute that there is not; written to delete one."""
@@ -51,6 +53,29 @@ class Snapshot:
                 self._attributes.pop(name, None)
             else:
                 self._attributes[name] = data
+
+
+class Detached(NamedTuple):
+    """A value that the session has no more, since somebody else wrote the attribute; who read it may hold it still.
+
+    `data`: what it encoded to when it went. Changes inside it since then go nowhere.
+    """
+
+    name: str
+    value: Any
+    data: bytes | None
+
+    @property
+    def has_changed(self) -> bool:
+        return encoded(self.name, self.value) != self.data
+
+
+def encoded(name: str, value: Any) -> bytes | None:
+    """For comparisons: None for an attribute that there is not, nothing for one that cannot be encoded."""
+    try:
+        return None if value is ABSENT else encode(name, value)
+    except Exception:  # noqa: BLE001 - what cannot be encoded was never committed
+        return b""
 
 
 class Content(ABC):
@@ -112,12 +137,18 @@ class Content(ABC):
     # --- keeping up with what was committed ----------------------------------------------------------------
 
     @abstractmethod
-    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> None:
-        """What `changes` has returned is committed; `is_all` if nobody wrote or took anything back besides."""
+    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> Sequence[Detached]:
+        """What `changes` has returned is committed; `is_all` if nobody wrote or took anything back besides.
+
+        Returns what `refresh` does, which was called if this was not all.
+        """
 
     @abstractmethod
-    def refresh(self) -> None:
-        """Forget what somebody else has changed since it was read here; what was changed here as well stays."""
+    def refresh(self) -> Sequence[Detached]:
+        """Forget what somebody else has changed since it was read here; what was changed here as well stays.
+
+        Returns what was forgotten and could still be changed in place.
+        """
 
     @abstractmethod
     def undo(self, touched: Set[str]) -> Set[str]:

@@ -11,7 +11,7 @@
     │       └── NewerRecord     a newer release has written it, and can read it
     └── SessionError            one session operation failed
         ├── Conflict            save(if_version=…): somebody wrote in between; nothing was written
-        │   └── ChangesUndone   a request beside this one failed, and its changes were seen; nothing was written
+        │   └── ChangesUndone   what this request read was undone or overwritten beside it; nothing was written
         ├── SessionGone         expired or invalidated; nothing was written
         ├── Unavailable         no answer in time; the write may or may not have been applied
         ├── SessionTooLarge     a size limit; nothing was written
@@ -80,13 +80,24 @@ class Conflict(SessionError):
 
 
 class ChangesUndone(Conflict):
-    """A request beside this one failed, and what this one had read of it is undone; nothing was written. Retry."""
+    """What this request had read is not the session's any more; nothing was written. Retry.
 
-    def __init__(self, names: list[str], version: int) -> None:
-        reason = (
-            f"another request of the session failed, and its changes to {', '.join(names)}, which this request had "
-            "seen, were undone; nothing was written: read again"
-        )
+    A request beside it failed, and what this one had seen of its changes is undone; or, if `overwritten`, another
+    node's request wrote these attributes, and this one has changed what it had read of them before.
+    """
+
+    def __init__(self, names: list[str], version: int, *, overwritten: bool = False) -> None:
+        listed = ", ".join(names)
+        if overwritten:
+            reason = (
+                f"another request has written {listed} since this one read it, and this one has changed what it had "
+                "read; nothing was written: read again"
+            )
+        else:
+            reason = (
+                f"another request of the session failed, and its changes to {listed}, which this request had seen, "
+                "were undone; nothing was written: read again"
+            )
         super().__init__(version, version, reason)
 
 

@@ -15,13 +15,13 @@ It never talks to the node; `live.Live` says when, `session.Session` commits.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
 from sessiond.aliases import shared_by
 from sessiond.backend import WHOLE
-from sessiond.content import ABSENT, Content, Source
+from sessiond.content import ABSENT, Content, Detached, Source, encoded
 from sessiond.errors import SessionTooLarge, ValueNotReadable, ValueNotStorable
 from sessiond.values import SCALARS, decode, encode
 from sessiond.whole import has_shared, pack, unpack
@@ -51,8 +51,8 @@ class ByAttribute(Content):
         value = self.values.get(name, _UNREAD)
         if value is not _UNREAD:
             return value
-        data = self.source.read(name)
-        if data is None and (data := self._in_whole(name)) is None:
+        data = self._stored(name)
+        if data is None:
             return ABSENT
         try:
             value = decode(data)
@@ -79,8 +79,9 @@ class ByAttribute(Content):
 
     def names(self) -> Iterator[str]:
         values = self.values
-        yield from [name for name, value in values.items() if value is not ABSENT]
-        yield from [name for name in self._stored_names() if name not in values]
+        # All at once: what is read while somebody iterates over these is in `values` as well from then on.
+        read = [name for name, value in values.items() if value is not ABSENT]
+        return iter(read + [name for name in self._stored_names() if name not in values])
 
     def changes(self) -> dict[str, bytes | None]:
         changes: dict[str, bytes | None] = {}
@@ -100,7 +101,7 @@ class ByAttribute(Content):
     def differs(self, name: str) -> bool:
         if name not in self.suspects:
             return False
-        return _encoded(name, self.values[name]) != self.base[name]
+        return encoded(name, self.values[name]) != self.base[name]
 
     def everything(self) -> dict[str, bytes]:
         changed = self.changes()
@@ -118,16 +119,18 @@ class ByAttribute(Content):
     def shared(self, changed: Set[str]) -> list[tuple[str, str]]:
         return shared_by(changed, self.values) if len(self.values) > 1 else []
 
-    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> None:
+    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> Sequence[Detached]:
         if not is_all:
-            self.refresh()
-        elif self.unpacked is None:
+            return self.refresh()
+        if self.unpacked is None:
             self.base.update(changes)
         else:
             self.base.update((name, data) for name, data in changes.items() if name in self.base)
             self.unpacked = None
+        return ()
 
-    def refresh(self) -> None:
+    def refresh(self) -> Sequence[Detached]:
+        detached = []
         for name, known in list(self.base.items()):
             data = self._stored(name)
             if data == known:
@@ -135,7 +138,10 @@ class ByAttribute(Content):
             if self.differs(name):
                 self.base[name] = data
             else:
+                if known is not None and type(self.values[name]) not in SCALARS:
+                    detached.append(Detached(name, self.values[name], known))
                 self._forget(name)
+        return detached
 
     def undo(self, touched: Set[str]) -> Set[str]:
         lost = {name for name in touched if self.differs(name)}
@@ -152,6 +158,8 @@ class ByAttribute(Content):
     # --- what the other form has ----------------------------------------------------------------------------
 
     def _stored(self, name: str) -> bytes | None:
+        if name == WHOLE:
+            return None  # what all attributes are in is none of them: it is not to be read or deleted as one
         data = self.source.read(name)
         return data if data is not None else self._in_whole(name)
 
@@ -251,17 +259,16 @@ class Whole(Content):
         content.is_suspect = self.is_suspect
         return content
 
-    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> None:
+    def committed(self, changes: Mapping[str, bytes | None], *, is_all: bool) -> Sequence[Detached]:
         is_all = is_all and self.base is self.carried_over
         if WHOLE in changes and (is_all or (self.values is not None and self._is_tangled(self.values))):
             self.base = changes[WHOLE]
             self.others = ()
-        if not is_all:
-            self.refresh()
+        return () if is_all else self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self) -> Sequence[Detached]:
         if self.values is None:
-            return
+            return ()
         mine, was, is_suspect = self.values, self.base, self.is_suspect
         changed_here = self._differing(mine.keys() | self._committed().keys())
         before = self._committed()
@@ -275,13 +282,18 @@ class Whole(Content):
         else:
             for name in mine.keys() | theirs.keys():
                 value, known = theirs.get(name, ABSENT), before.get(name, ABSENT)
-                if name in changed_here or _encoded(name, value) == _encoded(name, known):
+                if name in changed_here or encoded(name, value) == encoded(name, known):
                     value = mine.get(name, ABSENT)
                 if value is ABSENT:
                     theirs.pop(name, None)
                 else:
                     theirs[name] = value
             self.is_suspect = True
+        return [
+            Detached(name, value, encoded(name, value))
+            for name, value in mine.items()
+            if type(value) not in SCALARS and self.values.get(name) is not value
+        ]
 
     def undo(self, touched: Set[str]) -> Set[str]:
         lost = self._differing(touched) if self.values is not None else set()
@@ -316,7 +328,7 @@ class Whole(Content):
         return {
             name
             for name in names
-            if _encoded(name, values.get(name, ABSENT)) != _encoded(name, before.get(name, ABSENT))
+            if encoded(name, values.get(name, ABSENT)) != encoded(name, before.get(name, ABSENT))
         }
 
     def _is_tangled(self, values: Mapping[str, Any]) -> bool:
@@ -349,14 +361,6 @@ class Whole(Content):
 
 def _packed(values: Mapping[str, Any], bytes_max: int) -> bytes | None:
     return pack(values, bytes_max) if values else None
-
-
-def _encoded(name: str, value: Any) -> bytes | None:
-    """For comparisons: None for an attribute that there is not, nothing for one that cannot be encoded."""
-    try:
-        return None if value is ABSENT else encode(name, value)
-    except Exception:  # noqa: BLE001 - what cannot be encoded was never committed
-        return b""
 
 
 def contents(granularity: str, bytes_max: int) -> Callable[[Source], Content]:

@@ -7,15 +7,18 @@ It never talks to the node: `session.Session` commits, and reports here what was
 """
 
 import asyncio
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 from sessiond.backend import Checkout
-from sessiond.content import Content, Snapshot
+from sessiond.content import Content, Detached, Snapshot
 from sessiond.contract.session_id import Key
 
 NAME_BYTES_MAX = 255
 """Longest attribute name, in UTF-8."""
+
+DETACHED_KEPT_MAX = 16
+"""Overwritten values that are watched for one request, the latest ones; only a WebSocket can come to more."""
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -28,6 +31,9 @@ class View(Protocol):
 
     undone: Set[str]
     """Attributes of these whose uncommitted changes another request took along when it failed."""
+
+    detached: Sequence[Detached]
+    """Values of these that the request may hold, and change, though somebody else has written the attributes."""
 
 
 class Live:
@@ -70,7 +76,8 @@ class Live:
         content = self.content
         if type(content.source) is Snapshot:
             content.source.apply(changes, version)
-        content.committed(changes, is_all=is_next and not self.undone_meanwhile)
+        if detached := content.committed(changes, is_all=is_next and not self.undone_meanwhile):
+            self._let_go(detached)
 
     def adopt(self, checkout: Checkout) -> None:
         """Another request opened the session: its checkout replaces ours, and may know of newer writes."""
@@ -80,7 +87,7 @@ class Live:
         # the newer version is. But others may have written as well, if the session was away meanwhile: what was
         # read here before is not to be shown any more.
         if self.committing:
-            content.refresh()
+            self._let_go(content.refresh())
         else:
             self.catch_up()
         earlier.release()
@@ -91,7 +98,13 @@ class Live:
         if version != self.version:
             self.foreign += 1
             self.version = version
-            self.content.refresh()
+            self._let_go(self.content.refresh())
+
+    def _let_go(self, detached: Sequence[Detached]) -> None:
+        """Who has read these values is to hear of it if he changes them now, where nobody would see it."""
+        for view in self.views:
+            held = [each for each in detached if each.name in view.touched]
+            view.detached = (*view.detached, *held)[-DETACHED_KEPT_MAX:]
 
     def undo(self, view: View) -> None:
         """Take back the uncommitted changes of what `view` touched.
@@ -105,7 +118,7 @@ class Live:
             for other in self.views:
                 if other is not view and not lost.isdisjoint(other.touched):
                     other.undone = other.undone | (lost & other.touched)
-        view.touched.clear()
+        view.touched -= lost
         view.undone = NOTHING
 
     # --- who has it -------------------------------------------------------------------------------------

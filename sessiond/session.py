@@ -17,14 +17,17 @@ from typing import Any
 
 from sessiond.aliases import SharedObjects
 from sessiond.backend import Backend, Checkout, Elsewhere
-from sessiond.content import ABSENT, Snapshot
+from sessiond.content import ABSENT, Content, Detached, Snapshot
 from sessiond.contract.session_id import RANDOM_BYTES, Key, Keyring
-from sessiond.errors import ChangesUndone, Conflict, SessionGone
+from sessiond.errors import ChangesUndone, Conflict, SessionGone, Unavailable
 from sessiond.granularity import contents
 from sessiond.live import NAME_BYTES_MAX, NOTHING, Live, checked_name
 
 ROTATE_TRIES = 3
 """Times that a rotation is begun anew because another node's request wrote meanwhile."""
+
+TOUCHED_ABSENT_MAX = 100
+"""Names that a request has touched, up to which those count that are not there; a WebSocket may ask for any number."""
 
 
 class Sessions:
@@ -91,7 +94,18 @@ class Session(MutableMapping[str, Any]):
     the response begins; `save` commits earlier, or later in a stream or WebSocket.
     """
 
-    __slots__ = ("_live", "_new", "_sessions", "ended", "route", "stage", "token", "touched", "undone")
+    __slots__ = (
+        "_live",
+        "_new",
+        "_sessions",
+        "detached",
+        "ended",
+        "route",
+        "stage",
+        "token",
+        "touched",
+        "undone",
+    )
 
     def __init__(self, sessions: Sessions, live: Live | None, token: str | None, route: str) -> None:
         self._sessions = sessions
@@ -106,6 +120,7 @@ class Session(MutableMapping[str, Any]):
         self.stage = HELD
         self.touched: set[str] = set()
         self.undone: Set[str] = NOTHING
+        self.detached: Sequence[Detached] = ()
 
     # --- for the application ----------------------------------------------------------------------------
 
@@ -156,6 +171,8 @@ class Session(MutableMapping[str, Any]):
                 live.end_commit()
             self.ended = True
         self._move_to(self._nothing(), None)
+        self.touched.clear()
+        self.detached = ()
         self._new = True
 
     async def rotate(self) -> None:
@@ -164,6 +181,9 @@ class Session(MutableMapping[str, Any]):
         For `rotate_grace_s` the old token answers with this session, for the visitor's other requests under way;
         after that it is worth nothing, and requests that came with it cannot write any more. Raises what `save`
         raises, `Conflict` only if others keep writing.
+
+        A request that came with the old token cannot rotate, `SessionGone`: it would give the session to whoever
+        had planted that token before the log-in. The second request of a double-clicked log-in hears that, too.
         """
         if self.stage is BEGUN:
             raise RuntimeError(
@@ -186,14 +206,26 @@ class Session(MutableMapping[str, Any]):
         """The same state under a new key, stored, and its token; the old key has ended."""
         backend = self._sessions.backend
         for tries_left in reversed(range(ROTATE_TRIES)):
+            # What this node does not know yet is a conflict below, since a rotation counts the version on.
+            if backend.is_over(old_key):
+                raise SessionGone(
+                    "the session has ended, or another request has given it a new id, since this one came; nothing "
+                    "was written: load the page again, and log in again if need be"
+                )
             old.catch_up()
             attributes = old.content.everything()
             version = old.version
             token, key = self._new_token()
             committed = await backend.commit(key, attributes, create=True, after=version, flush=True)
             try:
-                # Only now: if this fails, the old session is still the visitor's, and the new token unknown to all.
+                # Only now: until then the old session is the visitor's, and the new token unknown to all.
                 await backend.rotate(old_key, key, version)
+            except Unavailable:
+                # It may have been applied. If that is known, the visitor has to get the new token: nobody else has it.
+                # If not he keeps the old one, and may find his session gone after the grace.
+                if not self._answers_as(old_key, key):
+                    raise
+                break
             except SessionGone:
                 await backend.invalidate(key)
                 raise
@@ -206,17 +238,31 @@ class Session(MutableMapping[str, Any]):
                 break
         return Live(key, old.content.successor(Snapshot(committed.version, attributes))), token
 
+    def _answers_as(self, old_key: Key, key: Key) -> bool:
+        """Whether this node knows that the old key stands for the session of this one, and no other request's."""
+        checkout = self._sessions.backend.try_open(old_key)
+        if checkout is None:
+            return False
+        checkout.release()
+        return checkout.key == key
+
     def __getitem__(self, name: str) -> Any:
-        value = (self._live or self._shared()).content.read(name)
-        self.touched.add(name)
+        content = (self._live or self._shared()).content
+        value = content.read(name)
         if value is ABSENT:
+            self._touch_absent(content, name)
             raise KeyError(name)
+        self.touched.add(name)
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        value = (self._live or self._shared()).content.read(name)
+        content = (self._live or self._shared()).content
+        value = content.read(name)
+        if value is ABSENT:
+            self._touch_absent(content, name)
+            return default
         self.touched.add(name)
-        return default if value is ABSENT else value
+        return value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
@@ -234,8 +280,12 @@ class Session(MutableMapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
+        content = self._shared().content
+        if not content.has(name):
+            self._touch_absent(content, name)
+            return False
         self.touched.add(name)
-        return self._shared().content.has(name)
+        return True
 
     def __iter__(self) -> Iterator[str]:
         return self._shared().content.names()
@@ -291,10 +341,15 @@ class Session(MutableMapping[str, Any]):
         if live is None:
             return ()
         lost: Sequence[str] = ()
-        if begun and (lost := [name for name in sorted(self.touched) if live.content.differs(name)]):
-            live.undo(self)
-        self._leave(live, held=not begun)
-        self._live = None
+        try:
+            if begun:
+                # What differs has a str for its name; what was only asked for can be anything, and cannot be sorted.
+                unsaved = {name for name in self.touched if live.content.differs(name)}
+                if lost := sorted(unsaved | self._changed_in_vain(live)):
+                    live.undo(self)
+        finally:
+            self._leave(live, held=not begun)
+            self._live = None
         return lost
 
     # ----------------------------------------------------------------------------------------------------
@@ -310,6 +365,11 @@ class Session(MutableMapping[str, Any]):
             self._live.holders = 1
         return self._live
 
+    def _touch_absent(self, content: Content, name: str) -> None:
+        # That it is not there may be a deletion that is taken back; beyond the limit that is looked at each time.
+        if len(self.touched) < TOUCHED_ABSENT_MAX or content.differs(name):
+            self.touched.add(name)
+
     def _nothing(self) -> Live:
         """The state of a session that does not exist yet."""
         return Live(None, self._sessions.content(Snapshot(0, {})))
@@ -319,7 +379,7 @@ class Session(MutableMapping[str, Any]):
         seen = live.foreign if if_version is not None and if_version == live.version else None
         if live.committing:
             await live.turn()
-        if self.undone:
+        if self.undone or self.detached:
             self._refuse_undone(live)
         if seen == live.foreign:
             if_version = live.version
@@ -394,10 +454,20 @@ class Session(MutableMapping[str, Any]):
         live.adopt(checkout)
 
     def _refuse_undone(self, live: Live) -> None:
-        if self.undone:
-            names = sorted(self.undone)
+        overwritten = not self.undone
+        if names := self.undone or self._changed_in_vain(live):
             live.undo(self)
-            raise ChangesUndone(names, live.version)
+            raise ChangesUndone(sorted(names), live.version, overwritten=overwritten)
+
+    def _changed_in_vain(self, live: Live) -> set[str]:
+        """Attributes whose values were changed in place after somebody else had written them; each is told once."""
+        changed: list[Detached] = []
+        same: list[Detached] = []
+        for each in self.detached:
+            (changed if each.has_changed else same).append(each)
+        self.detached = same
+        # One that was put back is the session's again, and everybody can see what changed in it.
+        return {each.name for each in changed if live.content.read(each.name) is not each.value}
 
     def _new_token(self) -> tuple[str, Key]:
         token = self._sessions.keyring.new_token(secrets.token_bytes(RANDOM_BYTES))
@@ -413,7 +483,6 @@ class Session(MutableMapping[str, Any]):
         self._leave(old, held=held)
         self._live = live
         self.token, self.route = token, ""
-        self.touched.clear()
         self.undone = NOTHING
         live.views = (self,)
         live.holders += held

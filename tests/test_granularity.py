@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sessiond.backend import WHOLE
-from sessiond.errors import Conflict, SessionGone, SessionTooLarge, ValueNotStorable
+from sessiond.errors import ChangesUndone, Conflict, SessionGone, SessionTooLarge, ValueNotStorable
 from sessiond.session import Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode, register
@@ -312,6 +312,22 @@ async def test_a_change_made_while_a_commit_runs_goes_with_the_next_one():
     assert visits.stored == {WHOLE: {"cart": ["mug", "lamp", "plant"]}}
 
 
+async def test_where_objects_are_shared_a_change_inside_what_the_other_side_replaced_is_refused_and_not_lost():
+    visits = Visits()
+    session = visits.by("dirty")
+    session["a"] = session["b"] = ["mug"]
+    await done(session)
+    here, there = visits.by("dirty"), visits.by("dirty", at="there")
+    held = here["a"]
+    there["c"] = 1
+    await done(there)
+    visits.by("dirty").close()  # a request brings the news
+    held.append("lamp")
+    with pytest.raises(ChangesUndone, match="written a since"):
+        await here.settle()
+    assert visits.stored == {WHOLE: {"a": ["mug"], "b": ["mug"], "c": 1}}
+
+
 # --- one form and the other ---------------------------------------------------------------------------------------
 
 
@@ -350,6 +366,25 @@ async def test_what_was_written_as_a_whole_is_taken_apart_at_the_next_write():
     session["cart"].append("lamp")
     await done(session)
     assert visits.node.committed[-1] == {"cart": encode("cart", ["mug", "lamp"])}
+
+
+@pytest.mark.parametrize("granularity", ["attribute", "dirty", "session"])
+async def test_the_name_of_the_whole_is_no_attribute_whoever_asks_for_it(granularity):
+    visits = Visits(n=1)
+    session = visits.by("dirty")
+    session["n"] = 2
+    await done(session)
+    session = visits.by(granularity)
+    assert session.get("", "none") == "none"
+    assert "" not in session
+    for operation in (session.__getitem__, session.__delitem__, session.pop):
+        with pytest.raises(KeyError):
+            operation("")
+    with pytest.raises(ValueError, match="must not be empty"):
+        session[""] = 1
+    assert dict(session) == {"n": 2}
+    await done(session)
+    assert visits.stored == {WHOLE: {"n": 2}}
 
 
 async def test_an_attribute_deleted_unread_does_not_come_back_out_of_the_whole():

@@ -18,7 +18,8 @@ from sessiond.errors import (
     ValueNotReadable,
     ValueNotStorable,
 )
-from sessiond.session import Session, Sessions
+from sessiond.live import DETACHED_KEPT_MAX, Live
+from sessiond.session import TOUCHED_ABSENT_MAX, Session, Sessions
 from sessiond.settings import Settings
 from sessiond.values import decode, encode
 from sessiond.whole import unpack
@@ -79,6 +80,17 @@ def test_a_session_is_a_mapping(visitor):
             operation("visits")
     session.clear()
     assert len(session) == 0
+
+
+def test_what_is_read_or_changed_during_an_iteration_does_not_change_what_it_names(node, sessions):
+    token, key = node.new_session(**{name: encode(name, 1) for name in "abc"})
+    session = sessions.attach(key, token, "node1", node.try_open(key))
+    assert session["a"] == 1
+    assert sorted(name for name in session if session["b"]) == ["a", "b", "c"]
+    for name in session:
+        del session[name]
+        session[f"new {name}"] = 1
+    assert sorted(session) == ["new a", "new b", "new c"]
 
 
 @by_attribute
@@ -496,6 +508,90 @@ async def test_a_request_that_comes_while_a_commit_waits_sees_what_others_wrote_
     assert stored(node, visitor.key) == {"cart": ["plant", "lamp"], "visits": 2}
 
 
+@by_attribute
+async def test_a_change_inside_a_value_that_somebody_else_overwrote_meanwhile_is_refused_and_not_lost(
+    node, visitor
+):
+    session, beside = visitor(), visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    session["visits"] = 2
+    await session.save()
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone, match="written cart since"):
+        await session.settle()
+    await beside.settle()
+    session["cart"].append("lamp")
+    await session.settle()
+    assert stored(node, visitor.key) == {"visits": 2, "cart": ["plant", "lamp"]}
+
+
+async def test_who_changed_an_overwritten_value_hears_of_it_and_who_brought_the_news_does_not(node, visitor):
+    session = visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    newcomer = visitor()
+    cart.append("lamp")
+    assert newcomer["cart"] == ["plant"]
+    await newcomer.settle()
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_an_overwritten_value_that_is_only_read_on_or_put_back_is_no_conflict(node, visitor):
+    session = visitor()
+    cart = session["cart"]
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    await session.save()
+    assert cart == ["mug"]
+    await session.save()
+    cart.append("lamp")
+    session["cart"] = cart
+    await session.settle()
+    assert stored(node, visitor.key)["cart"] == ["mug", "lamp"]
+
+
+async def test_a_change_inside_an_overwritten_value_is_refused_after_a_rotation_and_a_conflict_too(
+    node, visitor
+):
+    session = visitor()
+    cart, seen = session["cart"], session.version
+    session["visits"] = 2
+    node.write(visitor.key, cart=encode("cart", ["plant"]))
+    with pytest.raises(Conflict):
+        await session.save(if_version=seen)
+    await session.rotate()
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_a_value_that_is_overwritten_after_the_rotation_is_known_to_have_been_read_before_it(
+    node, sessions, visitor
+):
+    session = visitor()
+    cart = session["cart"]
+    await session.rotate()
+    key = bytes.fromhex(session.key)
+    node.write(key, cart=encode("cart", ["plant"]))
+    sessions.attach(key, session.token, "node1", node.try_open(key)).close()  # a request brings the news
+    cart.append("lamp")
+    with pytest.raises(ChangesUndone):
+        await session.settle()
+
+
+async def test_a_stream_names_what_it_changed_in_an_overwritten_value_and_keeps_few_of_them(node, visitor):
+    session = visitor()
+    session.release()
+    for number in range(2 * DETACHED_KEPT_MAX):
+        cart = session["cart"]
+        node.write(visitor.key, cart=encode("cart", [str(number)]))
+        await session.save()
+    assert len(session.detached) == DETACHED_KEPT_MAX
+    cart.append("lamp")
+    assert list(session.close()) == ["cart"]
+
+
 # --- the end ------------------------------------------------------------------------------------------------
 
 
@@ -621,6 +717,40 @@ async def test_only_the_request_that_rotates_may_set_the_visitors_cookie(node, v
     assert not session.is_superseded
 
 
+async def test_who_has_only_the_old_token_cannot_rotate_the_session_and_so_gets_no_new_one(node, visitor):
+    session, other = visitor(), visitor()
+    session["user"] = "Ada"
+    await session.rotate()
+    late = visitor()
+    for superseded in (other, late):
+        old = superseded.token
+        superseded["seen"] = 1
+        with pytest.raises(SessionGone, match="log in again"):
+            await superseded.rotate()
+        assert superseded.token == old
+        assert superseded.is_superseded
+    assert list(node.stored) == [bytes.fromhex(session.key)]
+    await session.rotate()
+    assert not session.is_superseded, "who has the new token may go on"
+
+
+async def test_of_two_rotations_at_a_time_on_two_nodes_the_later_one_fails(node, visitor):
+    elsewhere = Sessions(node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max)
+    late = visitor()
+    first = elsewhere.attach(visitor.key, late.token, "node1", node.try_open(visitor.key))
+    rotate = node.rotate
+
+    async def rotate_after_the_other(key, successor, if_version):
+        node.rotate = rotate
+        await first.rotate()
+        await rotate(key, successor, if_version)
+
+    node.rotate = rotate_after_the_other
+    with pytest.raises(SessionGone, match="log in again"):
+        await late.rotate()
+    assert list(node.stored) == [bytes.fromhex(first.key)]
+
+
 async def test_what_somebody_else_writes_during_a_rotation_is_taken_along(node, visitor):
     session = visitor()
     session["user"] = "Ada"
@@ -658,6 +788,52 @@ async def test_a_rotation_that_cannot_end_the_old_session_leaves_the_visitor_wit
     assert session.token == old
     await session.settle()
     assert stored(node, visitor.key)["user"] == "Ada"
+
+
+async def test_a_rotation_that_was_carried_out_without_an_answer_gives_the_visitor_his_new_token(
+    node, visitor
+):
+    session = visitor()
+    session["user"] = "Ada"
+    rotate = node.rotate
+
+    async def rotate_unanswered(key, successor, if_version):
+        await rotate(key, successor, if_version)
+        raise Unavailable("no answer")
+
+    node.rotate = rotate_unanswered
+    await session.rotate()
+    assert list(node.stored) == [node.keyring.key_of(session.token)]
+    assert not session.is_superseded
+    session["user"] = "Eve"
+    await session.settle()
+    assert stored(node, bytes.fromhex(session.key))["user"] == "Eve"
+    session.close()
+    assert node.holds == 0
+
+
+@pytest.mark.parametrize("meanwhile", ["rotated", "invalidated"])
+async def test_a_rotation_without_an_answer_does_not_go_on_with_a_copy_of_what_somebody_else_ended(
+    node, visitor, meanwhile
+):
+    elsewhere = Sessions(node, node.keyring, node.settings.granularity, node.settings.attribute_bytes_max)
+    session = visitor()
+    old = session.token
+    other = elsewhere.attach(visitor.key, old, "node1", node.try_open(visitor.key))
+
+    rotate = node.rotate
+
+    async def lose_the_order(key, _successor, _if_version):
+        node.rotate = rotate
+        await (other.rotate() if meanwhile == "rotated" else other.invalidate())
+        node.over.add(key)
+        raise Unavailable("no answer")
+
+    node.rotate = lose_the_order
+    with pytest.raises(Unavailable):
+        await session.rotate()
+    assert session.token == old
+    assert session.is_superseded
 
 
 async def test_rotating_a_session_that_does_not_exist_does_nothing(sessions):
@@ -741,6 +917,50 @@ async def test_a_stream_and_a_request_share_one_state(node, visitor):
     stream["visits"] += 1
     await stream.save()
     assert stored(node, visitor.key)["visits"] == 6
+
+
+async def test_a_stream_that_asks_for_a_name_that_is_no_text_leaves_nothing_behind(node, sessions, visitor):
+    session = visitor()
+    assert session.get(None) is None
+    assert session.get(7, "none") == "none"
+    session.release()
+    session["visits"] = 2
+    assert list(session.close()) == ["visits"]
+    assert (len(sessions), node.holds) == (0, 0)
+
+
+async def test_a_request_whose_end_fails_lets_go_of_the_session_all_the_same(
+    node, sessions, visitor, monkeypatch
+):
+    session = visitor()
+    session.release()
+    session["visits"] = 2
+    monkeypatch.setattr(Live, "undo", lambda _live, _view: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        session.close()
+    assert (len(sessions), node.holds) == (0, 0)
+
+
+async def test_a_long_stream_does_not_remember_every_name_that_it_has_asked_for(visitor):
+    session = visitor()
+    session.release()
+    for number in range(2 * TOUCHED_ABSENT_MAX):
+        session.get(f"name{number}")
+        assert f"other{number}" not in session
+    assert session["visits"] == 1
+    assert len(session.touched) <= TOUCHED_ABSENT_MAX + 1
+    assert "visits" in session.touched
+
+
+async def test_a_request_that_asked_for_many_names_hears_still_that_a_deletion_it_saw_was_taken_back(visitor):
+    failing, other = visitor(), visitor()
+    for number in range(TOUCHED_ABSENT_MAX):
+        other.get(f"name{number}")
+    del failing["cart"]
+    assert "cart" not in other
+    failing.undo()
+    with pytest.raises(ChangesUndone, match="changes to cart"):
+        await other.settle()
 
 
 # --- shared objects -----------------------------------------------------------------------------------------

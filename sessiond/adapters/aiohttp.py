@@ -45,17 +45,20 @@ class Adapter:
         self.in_flight = 0
         """Requests whose response has not begun; those of `without_session` handlers are not counted."""
         self._idle: asyncio.Event | None = None
+        """Set when no response is outstanding; made by the first that waits."""
 
     def began(self) -> None:
         """The response of a request has begun."""
         self.in_flight -= 1
         if self._idle is not None and self.in_flight == 0:
             self._idle.set()
+            self._idle = None
 
     async def wait_idle(self) -> None:
         """Return when no response is outstanding."""
         while self.in_flight:
-            self._idle = asyncio.Event()
+            if self._idle is None:
+                self._idle = asyncio.Event()
             await self._idle.wait()
 
 
@@ -79,6 +82,7 @@ def setup(app: web.Application, node: SessionNode) -> Adapter:
     # Outermost, so that the application's own middlewares may use the session.
     app.middlewares.insert(0, _middleware(adapter, node))
     app.on_response_prepare.append(_before_head(adapter, node))
+    app.on_startup.append(_refuse_marked_methods)
     return adapter
 
 
@@ -101,10 +105,26 @@ async def get_session(request: web.Request) -> Session:
 def without_session(handler: F) -> F:
     """Mark a handler that never asks for the session: streams of public events, files, probes.
 
-    Its requests open no session, wait for nobody, and are answered while the node joins or drains.
+    Its requests open no session, wait for nobody, and are answered while the node joins or drains. Of a `web.View`
+    mark the class: it is the handler of all its methods, and an application in which one of them is marked does not
+    start, `TypeError`.
     """
     setattr(handler, _WITHOUT_SESSION, True)
     return handler
+
+
+async def _refuse_marked_methods(app: web.Application) -> None:
+    # Here, since the decorator cannot tell a view's method from one that is a handler by itself.
+    for route in app.router.routes():
+        view = route.handler
+        if not isinstance(view, type) or hasattr(view, _WITHOUT_SESSION):
+            continue
+        for name in map(str.lower, hdrs.METH_ALL):
+            if hasattr(getattr(view, name, None), _WITHOUT_SESSION):
+                raise TypeError(
+                    f"without_session on {view.__qualname__}.{name} has no effect, since the view is one handler: mark the "
+                    "class, or make the method a handler of its own"
+                )
 
 
 def _middleware(adapter: Adapter, node: SessionNode) -> Middleware:
@@ -231,7 +251,7 @@ def _write_instead(request: web.Request, refusal: Refusal) -> None:
     Written by hand, since the request's writer is set up for that response's framing and compression already.
     """
     if request.transport is not None:
-        request.transport.write(refusal.to_bytes())
+        request.transport.write(refusal.to_bytes(with_body=request.method != hdrs.METH_HEAD))
     request.protocol.force_close()
 
 

@@ -1,6 +1,7 @@
 """What a visitor is answered when the session could not be opened or committed, whatever the framework.
 
-The text is the error's own: it names attributes and limits, never values or tokens.
+The text is the error's own, which names attributes and nodes, never values or tokens. An error that is the application's
+to mend says what it met inside a value: that is for the log alone.
 """
 
 import math
@@ -11,6 +12,11 @@ from sessiond.errors import ChangesUndone, Conflict, MemoryFull, SessionError, S
 
 RETRY_AFTER_S = 1
 """When the visitor may try again after a refusal that passes by itself and names no time of its own."""
+
+FAULT_TEXT = (
+    "the application has used the session in a way that fails; nothing was written: the node's log says why\n"
+)
+"""All that a visitor hears of a fault: the error's text may show keys of a dict, or what a registered type says."""
 
 
 class Refusal(NamedTuple):
@@ -27,12 +33,13 @@ class Refusal(NamedTuple):
             headers["Retry-After"] = str(self.retry_after_s)
         return headers
 
-    def to_bytes(self) -> bytes:
-        """The whole HTTP/1.1 answer, after which the connection is closed."""
+    def to_bytes(self, *, with_body: bool) -> bytes:
+        """The whole HTTP/1.1 answer, after which the connection is closed. An answer to HEAD has no body."""
         body = self.text.encode()
         headers = {**self.headers(), "Content-Length": str(len(body)), "Connection": "close"}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{head}\r\n".encode() + body
+        answer = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{head}\r\n".encode()
+        return answer + body if with_body else answer
 
 
 def refusal_of(error: SessionError) -> Refusal:
@@ -46,7 +53,7 @@ def refusal_of(error: SessionError) -> Refusal:
         case Conflict() | SessionGone():
             return Refusal(HTTPStatus.CONFLICT, text)
         case _:
-            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, text, is_fault=True)
+            return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, FAULT_TEXT, is_fault=True)
 
 
 def no_new_sessions(name: str, why: str) -> Refusal:

@@ -7,16 +7,22 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from sessiond.adapters.aiohttp import Adapter, get_session, setup, without_session
+from sessiond.adapters.refusals import FAULT_TEXT
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.session_id import Keyring
 from sessiond.core.inaction import DRAINING, JOINING, STOOD_STILL
 from sessiond.errors import ChangesUndone, Conflict, MemoryFull, Unavailable
 from sessiond.settings import Settings
-from sessiond.values import decode, encode
+from sessiond.values import decode, encode, register
 from tests.support.fake_backend import FakeNode
 from tests.support.wire import Answer, connect, cookies_set, fetch, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:returning HTTPException:DeprecationWarning")
+
+
+class Card:
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Site:
@@ -258,6 +264,24 @@ async def test_the_old_token_answers_in_the_grace_and_never_replaces_the_new_coo
     assert cookies_set(answer)["SESSIONID"].partition(".")[0] not in ("", token, fresh)
 
 
+async def test_a_second_log_in_with_the_old_token_gets_neither_the_session_nor_its_cookie(site, node):
+    async def login(request, session) -> None:
+        session["user"] = request.query["user"]
+        await session.rotate()
+
+    site.route(login)
+    await site.start()
+    planted, _ = node.new_session(n=encode("n", 5))
+    first = await site.fetch("/?user=Ada", cookie=f"{planted}.node1")
+    fresh, _, _ = cookies_set(first)["SESSIONID"].partition(".")
+    for route in ("node1", "node9"):
+        answer = await site.fetch("/?user=Mallory", cookie=f"{planted}.{route}")
+        assert answer.status == 409
+        assert answer.all("Set-Cookie") == []
+    attributes = node.stored[node.keyring.key_of(fresh)].attributes
+    assert attributes == {"n": encode("n", 5), "user": encode("user", "Ada")}
+
+
 async def test_a_slow_request_that_came_before_the_rotation_leaves_the_new_cookie_alone(site, node):
     went_in, may_go = asyncio.Event(), asyncio.Event()
 
@@ -360,10 +384,11 @@ async def test_a_route_that_does_not_exist_is_still_a_404(site, node):
     ("value", "part"),
     [
         ([object()], "cart[0] holds a object, which has no encoding"),
+        ({"4111-1111": object()}, "cart['4111-1111'] holds a object, which has no encoding"),
         ("x" * 2000, "'cart' encodes to 2003 bytes, more than attribute_bytes_max (1000)"),
     ],
 )
-async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(value, part):
+async def test_what_cannot_be_stored_is_a_500_and_a_log_line_that_names_it_and_harms_nobody(value, part):
     node = FakeNode(Settings(attribute_bytes_max=1000))
     site = Site(node)
 
@@ -379,13 +404,24 @@ async def test_what_cannot_be_stored_is_a_500_that_names_it_and_harms_nobody(val
             answer = await site.fetch("/bad", cookie=f"{token}.node1")
             after = await site.fetch(cookie=f"{token}.node1")
     assert answer.status == 500
-    assert part in answer.text
-    assert "nothing was written" in answer.text
+    assert answer.text == FAULT_TEXT
     assert after.text == '{"n": 6, "new": false}'
     line = next(line for line in logs if line["event"] == "session.refused")
     assert part in line["reason"]
     assert line["log_level"] == "error"
     assert token not in str(logs)
+
+
+async def test_what_cannot_be_read_is_told_to_the_log_and_not_to_the_visitor(site, node):
+    register(Card, "tests.adapters.card", lambda _card: "4111-1111", lambda plain: Card(int(plain)))
+    site.route(count)
+    await site.start()
+    token, _ = node.new_session(n=encode("n", Card(1)))
+    with capture_logs() as logs:
+        answer = await site.fetch(cookie=f"{token}.node1")
+    assert (answer.status, answer.text) == (500, FAULT_TEXT)
+    (line,) = logs
+    assert "'4111-1111'" in line["reason"]
 
 
 @pytest.mark.parametrize(
@@ -493,6 +529,33 @@ async def test_a_handler_without_a_session_opens_none_and_is_told_so_if_it_asks(
     answer = await site.fetch(cookie=f"{token}.node9")
     assert (answer.status, answer.all("Set-Cookie"), asked) == (200, [], [1])
     assert (await site.fetch("/view", cookie=f"{token}.node9")).text == "a view"
+
+
+@pytest.mark.parametrize("place", ["outside", "inside a sub-application"])
+async def test_a_marked_method_of_a_view_stops_the_application_from_starting(site, place):
+    class Page(web.View):
+        @without_session
+        async def get(self) -> web.Response:
+            return web.Response()
+
+    inner = web.Application()
+    (site.app if place == "outside" else inner).router.add_view("/view", Page)
+    site.app.add_subapp("/inner", inner)
+    with pytest.raises(TypeError, match=r"Page\.get has no effect.*: mark the class"):
+        await site.start()
+
+
+async def test_a_marked_method_that_is_a_handler_by_itself_opens_no_session(site, node):
+    class Pages:
+        @without_session
+        async def get(self, _request: web.Request) -> web.Response:
+            return web.Response(text="a method")
+
+    site.app.router.add_get("/", Pages().get)
+    await site.start()
+    node.open_error = Unavailable("never asked")
+    token, _ = node.new_session()
+    assert (await site.fetch(cookie=f"{token}.node9")).text == "a method"
 
 
 async def test_an_application_without_setup_is_told_what_to_do():
@@ -618,16 +681,16 @@ async def test_connections_stay_open_otherwise(site):
             assert (await wire.get()).header("Connection") is None
 
 
-async def test_the_adapter_knows_when_no_answer_is_outstanding(site, node):
+async def test_the_adapter_tells_everybody_who_waits_when_no_answer_is_outstanding(site, node):
     site.route(count)
     await site.start()
     async with connect(site.port) as wire:
         with node.held():
             wire.send()
             await node.until_waiting()
-            idle = asyncio.create_task(site.adapter.wait_idle())
+            waiters = [asyncio.create_task(site.adapter.wait_idle()) for _ in range(2)]
             await asyncio.sleep(0)
-            assert (site.adapter.in_flight, idle.done()) == (1, False)
+            assert (site.adapter.in_flight, [each.done() for each in waiters]) == (1, [False, False])
         await wire.answer()
         async with asyncio.timeout(10):
-            await idle
+            await asyncio.gather(*waiters)

@@ -148,6 +148,15 @@ async def test_a_failed_stream_closes_its_connection_without_another_byte(node, 
         assert await wire.is_closed()
 
 
+async def test_a_failed_stream_that_only_its_head_was_asked_for_has_no_body(node, port):
+    node.commit_error = Unavailable("no backup answered")
+    async with connect(port) as wire:
+        wire.send("/stream", method="HEAD")
+        answer = await wire.head()
+        assert (answer.status, answer.header("Content-Length")) == (503, str(len("no backup answered\n")))
+        assert await wire.is_closed()
+
+
 async def test_a_websocket_goes_on_after_its_commit_and_holds_nothing(node, port):
     async with connect(port) as wire:
         ask(wire, "websocket")

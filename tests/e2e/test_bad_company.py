@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from sessiond.adapters.refusals import FAULT_TEXT
 from tests.e2e.client import Browser
 from tests.e2e.cluster import Cluster
 from tests.e2e.processes import Process
@@ -80,9 +81,9 @@ async def test_a_value_that_cannot_be_kept_is_an_error_to_the_caller_and_nothing
     ):
         for number, browser in enumerate(browsers):
             answer = await browser.post(path)
-            assert answer.status == 500
-            text = answer.body.decode()
-            assert all(word in text for word in said), text
+            assert (answer.status, answer.body.decode()) == (500, FAULT_TEXT)
+            reason = cluster.nodes[browser.cookie.node].events("session.refused")[-1]["reason"]
+            assert all(word in reason for word in said), reason
             assert (await browser.get("/number")).good()["number"] == number
     await check_undisturbed(cluster, browsers)
 
