@@ -221,6 +221,13 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 
+    def __repr__(self) -> str:
+        """Without `secret`, and of the store its scheme alone: a URL holds a password in more places than can be told."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
+        scheme, separator, _ = self.store.partition("://")
+        shown["store"] = f"{scheme}://…" if separator else "…" if self.store else ""
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def flush_s(self) -> float:
         """`flush` in seconds; 0: at every request. Of validated settings."""

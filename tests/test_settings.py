@@ -98,6 +98,27 @@ def test_the_secret_is_not_part_of_the_settings_text() -> None:
     assert SECRET not in repr(Settings(secret=SECRET))
 
 
+@pytest.mark.parametrize(
+    "store",
+    [
+        "redis://shop:open-sesame@host/0",
+        "redis://:open-sesame#1@host/0",
+        "postgresql://shop:open-sesame/1@host/db",
+        "postgresql://host/db?password=open-sesame",
+        "open-sesame",
+    ],
+)
+def test_the_password_of_the_store_is_not_part_of_the_settings_text(store: str) -> None:
+    assert "open-sesame" not in repr(Settings(store=store))
+
+
+def test_the_settings_text_shows_the_rest() -> None:
+    text = repr(Settings(name="node7", store="redis://host/0"))
+    assert text.startswith("Settings(name='node7', http='127.0.0.1:8101', ")
+    assert "store='redis://…', store_write='through'" in text
+    assert "store=''" in repr(Settings())
+
+
 def test_a_secret_file_has_one_secret_a_line(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("the new secret 0001\n\n  the old secret 0001  \n")
