@@ -311,7 +311,12 @@ class Node:
 
     async def _outcome(self, future: asyncio.Future[Any]) -> Any:
         self._act()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _let_go(future.result())  # resolved in the very turn in which the caller was cancelled
+            raise
 
     def objects(self) -> int:
         """About so many objects, that a garbage collection would look at, are here for the sessions' sake."""
@@ -494,8 +499,8 @@ class Node:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        elif hasattr(outcome, "release"):
-            outcome.release()  # whoever asked has gone away meanwhile
+        else:
+            _let_go(outcome)  # whoever asked has gone away meanwhile
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
@@ -508,3 +513,9 @@ class Node:
         self._timer = None
         self._machine.tick(clock())
         self._act()
+
+
+def _let_go(outcome: object) -> None:
+    """What nobody receives any more: a session must not stay checked out."""
+    if hasattr(outcome, "release"):
+        outcome.release()
