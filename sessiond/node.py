@@ -146,11 +146,16 @@ class Node:
         """Listen for links and begin to join. Returns before the node has joined: see `joined`.
 
         Raises ConfigurationError if the cluster address cannot be had, or the store cannot be used as it is. A store
-        that does not answer is no error: the node serves, and opens it when it does.
+        that does not answer is no error: the node serves, and opens it when it does. After an error nothing is open.
         """
         self._failure = asyncio.get_running_loop().create_future()
-        await self._open_store()
-        host, port = await self._hub.start(self.settings.cluster)
+        try:
+            await self._open_store()
+            host, port = await self._hub.start(self.settings.cluster)
+        except BaseException:
+            if self._store is not None:
+                await self._store.close()
+            raise
         if not self.settings.advertise_cluster:
             identity = replace(self._machine.identity, cluster=str(Address(host, port)))
             self._machine.identity = identity
@@ -164,7 +169,6 @@ class Node:
         try:
             await self._store.start()
         except StoreUnusable as error:
-            await self._store.close()
             raise ConfigurationError(f"--store cannot be used: {error}") from error
 
     def bound(self, *, http: str | None = None, api: str | None = None) -> None:
