@@ -50,7 +50,7 @@ from sessiond.core.options import Options
 from sessiond.core.recall import Outcome
 from sessiond.core.storing import StoreState
 from sessiond.core.types import Life
-from sessiond.errors import ConfigurationError, JoinRefused, StoreUnusable
+from sessiond.errors import ConfigurationError, JoinRefused, StoreUnusable, Unavailable
 from sessiond.net.events import DialFailure
 from sessiond.net.hub import Hub
 from sessiond.net.limits import LinkLimits
@@ -181,24 +181,28 @@ class Node:
         self._machine.identity = identity
 
     async def joined(self) -> None:
-        """Wait until this node serves. Raises JoinRefused if the cluster does not take it."""
+        """Wait until this node serves. Raises JoinRefused if the cluster does not take it, Unavailable if it stops before."""
         joining = asyncio.create_task(self._until_joined())
         failing = asyncio.create_task(self.failed())
         try:
             done, _ = await asyncio.wait((joining, failing), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if joining not in done or not joining.result():
+                raise Unavailable(f"{self.name} was stopped before it had joined; nothing was changed")
         finally:
             joining.cancel()
             failing.cancel()
 
-    async def _until_joined(self) -> None:
+    async def _until_joined(self) -> bool:
+        """Whether it has; False if the node stopped first."""
         async for _ in self.watch():
             if self.is_serving():
-                return
+                return True
+        return False
 
     async def failed(self) -> None:
-        """Wait until the node cannot go on, and raise why: JoinRefused."""
+        """Wait until the node cannot go on, and raise why: JoinRefused. Returns when the node is stopped."""
         assert self._failure is not None, "start() comes first"  # noqa: S101 - an invariant
         await asyncio.shield(self._failure)
 
@@ -239,10 +243,13 @@ class Node:
         await self._hub.close()
         if self._store is not None:
             await self._store.close()
-        for future in (*self._waiting.values(), *self._admissions.values()):
-            future.cancel()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(
+                    Unavailable(f"{self.name} stops: a write may have been applied; ask another node")
+                )
         if self._failure is not None and not self._failure.done():
-            self._failure.cancel()
+            self._failure.set_result(None)
         self._wake_watchers()
 
     async def _flush(self) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sessiond import Node, Settings
-from sessiond.errors import ConfigurationError
+from sessiond.errors import ConfigurationError, Unavailable
 from tests.e2e.waiting import wait_until
 from tests.support.fake_store import FakeStore
 
@@ -88,3 +88,41 @@ async def test_a_start_that_is_cancelled_while_the_store_opens_closes_it(store):
         with pytest.raises(asyncio.CancelledError):
             await starting
     assert store.is_closed
+
+
+# --- the end ------------------------------------------------------------------------------------------------
+
+
+async def test_who_waits_when_the_node_stops_hears_that_the_write_may_have_been_applied():
+    async with two_nodes() as (first, second):
+        await first.commit(KEY, {"n": b"1"}, create=True)
+        for link in second._hub.links():
+            link._deliver = lambda *_: None  # it hears nothing more, so it acks nothing
+        committing = asyncio.create_task(first.commit(KEY, {"n": b"2"}))
+        await asyncio.sleep(0)
+        assert first._waiting, "it waits for the backup"
+        await first.stop()
+        with pytest.raises(Unavailable, match="stops: a write may have been applied"):
+            await committing
+
+
+async def test_waiting_for_a_node_to_join_ends_with_an_error_when_it_stops():
+    node = Node(Settings(name="node1", cluster="127.0.0.1:0", quorum="majority", expect=3))
+    await node.start()
+    joining = asyncio.create_task(node.joined())
+    await asyncio.sleep(0)
+    await node.stop()
+    with pytest.raises(Unavailable, match="was stopped before it had joined"):
+        await joining
+    with pytest.raises(Unavailable, match="was stopped before it had joined"):
+        await node.joined()
+
+
+async def test_a_node_that_was_stopped_has_not_failed():
+    node = Node(Settings(name="node1", cluster="127.0.0.1:0"))
+    await node.start()
+    failing = asyncio.create_task(node.failed())
+    await node.joined()
+    assert not failing.done()
+    await node.stop()
+    await failing
