@@ -66,6 +66,58 @@ def test_no_error_shows_a_password():
     assert "letmein" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:{}/word@host/db",
+        "postgresql://user:{}[word@host/db",
+        "postgresql://user:{}@[::1/db",
+        "postgresql://user:word@{}/word@host/db",
+        "postgresql://us/er:{}@host/db",
+        "redis://:{}#word@host/0",
+        "redis://:{}",
+        "redis://user:{}?word@host/0",
+        "redis://user:12?{}@host/0",
+        "redis://user:12?{}=1&{}=2@host/0",
+        "redis://user:12?timeout_s={}@host/0",
+        "redis://:12?{}@host/0",
+        "mysql://user:12/{}@host/db",
+        "user:{}@host/db",
+        "redis://user:{}@host:port/0",
+        "redis://user:{}@ho℀st/0",
+    ],
+)
+@pytest.mark.parametrize("password", ["letmein", "90210"])
+def test_no_error_shows_a_part_of_a_password_that_breaks_the_url(url, password):
+    with pytest.raises(ConfigurationError) as caught:
+        store_for(url.replace("{}", password))
+    assert password not in str(caught.value)
+
+
+def test_the_text_of_a_url_shows_all_but_the_password():
+    assert str(StoreUrl("redis://user:word@host:6379/0?prefix=x")) == "redis://user:***@host:6379/0"
+    assert str(StoreUrl("redis://host:6379/0")) == "redis://host:6379/0"
+    assert str(StoreUrl("file:///srv/@sessions")) == "file:///srv/@sessions"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://user:let/me/in@host/db", "its port is no number"),
+        ("postgresql://user:let[mein@host/db", "its host is none"),
+        ("redis://user:12/letmein@host/0", "it has an @ after its host"),
+    ],
+)
+def test_a_url_that_a_password_may_have_cut_short_says_what_to_encode(url, reason):
+    with pytest.raises(ConfigurationError, match=rf"{reason} \(percent-encode / \? # @ in the password"):
+        store_for(url)
+
+
+def test_a_password_may_hold_anything_percent_encoded():
+    assert StoreUrl("redis://:a%2Fb%3Fc%23d%40e@host/0").parts.hostname == "host"
+    assert StoreUrl("redis://host/0?prefix=a%40b").text("prefix", "") == "a@b"
+
+
 @pytest.mark.parametrize("scheme", BACKENDS)
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(scheme, monkeypatch):
     backend = BACKENDS[scheme]
