@@ -21,6 +21,7 @@ from sessiond.contract import session_id
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.drain_view import DrainView
+from sessiond.contract.location_view import LocationView
 from sessiond.contract.session_id import KEY_BYTES, Key
 from sessiond.ports import Sample, WebNode
 from sessiond.settings import api_token
@@ -104,13 +105,7 @@ class Api:
                 text=f"{self._node.name} knows no such session: give a cookie's value, or the key's 32 hex digits"
             )
         return web.json_response(
-            {
-                "key": key.hex(),
-                "primary": where.primary,
-                "backups": list(where.backups),
-                "epoch": where.epoch,
-                "version": where.version,
-            }
+            LocationView(key.hex(), where.primary, where.backups, where.epoch, where.version).to_json()
         )
 
     def _key_of(self, text: str) -> Key | None:
