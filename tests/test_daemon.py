@@ -142,7 +142,10 @@ async def test_a_node_that_cannot_go_on_ends_the_process_with_its_reason_and_wit
 async def test_a_part_that_cannot_stop_keeps_no_other_from_it_and_is_told(part: str, error: BaseException):
     parts = Parts()
     parts.failing_to_stop[part] = error
-    with structlog.testing.capture_logs() as logged, pytest.raises(Exception, match=r"closed twice|cancelled"):
+    with (
+        structlog.testing.capture_logs() as logged,
+        pytest.raises(Exception, match=r"closed twice|cancelled"),
+    ):
         await serve_until_told(parts)
     assert {asked for asked in parts.asked if asked.endswith(".stopped")} == {
         f"{name}.stopped" for name in ("host", "api", "node") if name != part

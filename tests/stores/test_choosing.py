@@ -4,10 +4,11 @@ import importlib
 
 import pytest
 
-from sessiond.errors import ConfigurationError
+from sessiond.errors import ConfigurationError, StoreUnavailable, StoreUnusable
 from sessiond.stores import store_for
 from sessiond.stores.choosing import BACKENDS
 from sessiond.stores.url import StoreUrl
+from tests.support.certificates import authority
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ async def test_the_scheme_chooses(url, kind, shared):
         ("postgresql://host/db?pool_size=0", "pool_size=0: write a number of 1 or more"),
         ("postgresql://host:port/db", "cannot be read"),
         ("redis:///0", "names no host"),
+        ("redis://host/0?ssl_ca_certs=/ca.pem", "does not know: ssl_ca_certs"),
     ],
 )
 def test_a_url_that_names_no_store_is_refused_with_the_way_out(url, told):
@@ -116,6 +118,31 @@ def test_a_url_that_a_password_may_have_cut_short_says_what_to_encode(url, reaso
 def test_a_password_may_hold_anything_percent_encoded():
     assert StoreUrl("redis://:a%2Fb%3Fc%23d%40e@host/0").parts.hostname == "host"
     assert StoreUrl("redis://host/0?prefix=a%40b").text("prefix", "") == "a@b"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), ("", "no certificate"), ("no certificates", "")]
+)
+async def test_authorities_that_cannot_be_read_make_a_store_unusable_by_the_options_name(
+    tmp_path, content, reason
+):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    store = store_for(f"rediss://:letmein@127.0.0.1:1/0?ssl_ca_certs={file}")
+    with pytest.raises(StoreUnusable, match=f"ssl_ca_certs={file}.*{reason}") as caught:
+        await store.open()
+    await store.close()
+    assert "letmein" not in str(caught.value)
+
+
+async def test_with_authorities_that_can_be_read_the_server_is_looked_for(tmp_path):
+    file = tmp_path / "ca.pem"
+    authority().cert_pem.write_to_path(file)
+    store = store_for(f"rediss://127.0.0.1:1/0?ssl_ca_certs={file}")
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
+        await store.open()
+    await store.close()
 
 
 @pytest.mark.parametrize("scheme", BACKENDS)
