@@ -3,7 +3,8 @@
 It owns the order of things. Start: the application is loaded before a port is opened, and the ports are open
 before the cluster hears of the node. End, on SIGTERM or SIGINT: health says draining and no session begins
 here; requests in flight finish while sessions are handed to their backups; then the ports close and the node
-leaves. `drain_timeout_s` bounds the first part, `STOP_TIMEOUT_S` the second. Another signal exits at once.
+leaves, whatever the application's clean-up does. `drain_timeout_s` bounds the first part, `PORTS_TIMEOUT_S` and
+`NODE_TIMEOUT_S` the second. Another signal exits at once.
 
 It decides nothing about sessions, which is the node's, nor what the ports answer, which is web's.
 """
@@ -23,8 +24,13 @@ from sessiond.settings import Settings
 from sessiond.web.api import Api
 from sessiond.web.host import Host
 
-STOP_TIMEOUT_S = 1.5
-"""Closing ports and links gets so long after the drain: together below Docker's 10 seconds."""
+PORTS_TIMEOUT_S = 0.85
+"""Closing the ports, and the application's clean-up, get so long before the node leaves, and go on while it does: longer
+than the two time-outs of a port of its own (`web.listener`)."""
+
+NODE_TIMEOUT_S = 1.1
+"""The node's own, whatever the ports took: longer than the default of `store_timeout_s`, in which the store gets what
+it lacks. With a whole drain and the ports' time below Docker's 10 seconds."""
 
 LATE_SESSIONS_S = 1.0
 """Sessions that the last requests in flight began get so long to be handed over."""
@@ -109,12 +115,44 @@ async def serve(
         await _until_told(told, node)
         await _drain(node, host, drain_timeout_s)
     finally:
+        errors = await _stop(node, host, api)
+    if errors:
+        raise errors[0]
+
+
+async def _stop(node: NodePart, host: HostPart, api: WebPart) -> list[Exception]:
+    """Stop the ports, then the node, whatever becomes of the others; what went wrong, which is logged."""
+    errors: list[Exception] = []
+    async with asyncio.TaskGroup() as closing:
+        ports = {
+            name: closing.create_task(_stop_part(name, part, errors))
+            for name, part in (("host", host), ("api", api))
+        }
+        await asyncio.wait(ports.values(), timeout=PORTS_TIMEOUT_S)
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                for part in (host, api, node):
-                    await part.stop()
+            async with asyncio.timeout(NODE_TIMEOUT_S):
+                await _stop_part("node", node, errors)
         except TimeoutError:
-            log.warning("daemon.stop_cut_short", timeout_s=STOP_TIMEOUT_S)
+            log.warning("daemon.stop_cut_short", part="node", timeout_s=NODE_TIMEOUT_S)
+        for name, task in ports.items():
+            if task.cancel():
+                log.warning("daemon.stop_cut_short", part=name, timeout_s=PORTS_TIMEOUT_S)
+    return errors
+
+
+async def _stop_part(name: str, part: Part, errors: list[Exception]) -> None:
+    task = asyncio.current_task()
+    try:
+        await part.stop()
+    except asyncio.CancelledError:
+        if task is not None and task.cancelling():
+            raise
+        # Nobody cancelled it: a clean-up awaited a task that it had cancelled itself.
+        log.exception("daemon.part_did_not_stop", part=name)
+        errors.append(RuntimeError(f"the clean-up of the {name} ended as if it was cancelled"))
+    except Exception as error:
+        log.exception("daemon.part_did_not_stop", part=name)
+        errors.append(error)
 
 
 async def _until_told(told: asyncio.Event, node: NodePart) -> None:

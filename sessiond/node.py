@@ -50,7 +50,7 @@ from sessiond.core.options import Options
 from sessiond.core.recall import Outcome
 from sessiond.core.storing import StoreState
 from sessiond.core.types import Life
-from sessiond.errors import ConfigurationError, JoinRefused, StoreUnusable
+from sessiond.errors import ConfigurationError, JoinRefused, StoreUnusable, Unavailable
 from sessiond.net.events import DialFailure
 from sessiond.net.hub import Hub
 from sessiond.net.limits import LinkLimits
@@ -146,11 +146,16 @@ class Node:
         """Listen for links and begin to join. Returns before the node has joined: see `joined`.
 
         Raises ConfigurationError if the cluster address cannot be had, or the store cannot be used as it is. A store
-        that does not answer is no error: the node serves, and opens it when it does.
+        that does not answer is no error: the node serves, and opens it when it does. After an error nothing is open.
         """
         self._failure = asyncio.get_running_loop().create_future()
-        await self._open_store()
-        host, port = await self._hub.start(self.settings.cluster)
+        try:
+            await self._open_store()
+            host, port = await self._hub.start(self.settings.cluster)
+        except BaseException:
+            if self._store is not None:
+                await self._store.close()
+            raise
         if not self.settings.advertise_cluster:
             identity = replace(self._machine.identity, cluster=str(Address(host, port)))
             self._machine.identity = identity
@@ -164,7 +169,6 @@ class Node:
         try:
             await self._store.start()
         except StoreUnusable as error:
-            await self._store.close()
             raise ConfigurationError(f"--store cannot be used: {error}") from error
 
     def bound(self, *, http: str | None = None, api: str | None = None) -> None:
@@ -177,24 +181,28 @@ class Node:
         self._machine.identity = identity
 
     async def joined(self) -> None:
-        """Wait until this node serves. Raises JoinRefused if the cluster does not take it."""
+        """Wait until this node serves. Raises JoinRefused if the cluster does not take it, Unavailable if it stops before."""
         joining = asyncio.create_task(self._until_joined())
         failing = asyncio.create_task(self.failed())
         try:
             done, _ = await asyncio.wait((joining, failing), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            if joining not in done or not joining.result():
+                raise Unavailable(f"{self.name} was stopped before it had joined; nothing was changed")
         finally:
             joining.cancel()
             failing.cancel()
 
-    async def _until_joined(self) -> None:
+    async def _until_joined(self) -> bool:
+        """Whether it has; False if the node stopped first."""
         async for _ in self.watch():
             if self.is_serving():
-                return
+                return True
+        return False
 
     async def failed(self) -> None:
-        """Wait until the node cannot go on, and raise why: JoinRefused."""
+        """Wait until the node cannot go on, and raise why: JoinRefused. Returns when the node is stopped."""
         assert self._failure is not None, "start() comes first"  # noqa: S101 - an invariant
         await asyncio.shield(self._failure)
 
@@ -235,10 +243,13 @@ class Node:
         await self._hub.close()
         if self._store is not None:
             await self._store.close()
-        for future in (*self._waiting.values(), *self._admissions.values()):
-            future.cancel()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(
+                    Unavailable(f"{self.name} stops: a write may have been applied; ask another node")
+                )
         if self._failure is not None and not self._failure.done():
-            self._failure.cancel()
+            self._failure.set_result(None)
         self._wake_watchers()
 
     async def _flush(self) -> None:
@@ -311,7 +322,12 @@ class Node:
 
     async def _outcome(self, future: asyncio.Future[Any]) -> Any:
         self._act()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _let_go(future.result())  # resolved in the very turn in which the caller was cancelled
+            raise
 
     def objects(self) -> int:
         """About so many objects, that a garbage collection would look at, are here for the sessions' sake."""
@@ -494,8 +510,8 @@ class Node:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        elif hasattr(outcome, "release"):
-            outcome.release()  # whoever asked has gone away meanwhile
+        else:
+            _let_go(outcome)  # whoever asked has gone away meanwhile
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
@@ -508,3 +524,9 @@ class Node:
         self._timer = None
         self._machine.tick(clock())
         self._act()
+
+
+def _let_go(outcome: object) -> None:
+    """What nobody receives any more: a session must not stay checked out."""
+    if hasattr(outcome, "release"):
+        outcome.release()

@@ -8,10 +8,11 @@ under a field is its documentation everywhere: say how to choose it and how it r
 `cluster_secrets` and `api_token` read the two files.
 """
 
+import math
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin
 
 from sessiond.contract import secrets
 from sessiond.contract.address import Address, parse
@@ -221,6 +222,13 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log line that is written."""
 
+    def __repr__(self) -> str:
+        """Without `secret`, and of the store its scheme alone: a URL holds a password in more places than can be told."""
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
+        scheme, separator, _ = self.store.partition("://")
+        shown["store"] = f"{scheme}://…" if separator else "…" if self.store else ""
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def flush_s(self) -> float:
         """`flush` in seconds; 0: at every request. Of validated settings."""
@@ -259,6 +267,7 @@ RELATIONS = (
 
 def validated(settings: Settings) -> Settings:
     """`settings`, if a node can run with them. ConfigurationError names what is wrong and the way out."""
+    _check_types(settings)
     _check_names(settings)
     _check_role(settings)
     _check_addresses(settings)
@@ -300,6 +309,24 @@ def _read(path: Path, option: str) -> str:
         raise ConfigurationError(f"cannot read {option} {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{option} {path} is not UTF-8 text") from error
+
+
+def _check_types(settings: Settings) -> None:
+    """What a command line has seen to, and a program that makes settings itself has not: a misspelt choice would be
+    taken for some other one."""
+    for each in fields(settings):
+        value, option = getattr(settings, each.name), _option(each.name)
+        choices = get_args(each.type) if get_origin(each.type) is Literal else ()
+        if choices and value not in choices:
+            raise ConfigurationError(f"{option} must be one of {', '.join(choices)}, not {value!r}")
+        if each.type is bool and type(value) is not bool:
+            raise ConfigurationError(f"{option} must be True or False, not {value!r}")
+        if each.type is int and type(value) is not int:
+            raise ConfigurationError(f"{option} must be a whole number, not {value!r}")
+        if each.type is float and not (type(value) is int or (type(value) is float and math.isfinite(value))):
+            raise ConfigurationError(f"{option} must be a number, not {value!r}")
+        if each.type is str and not isinstance(value, str):  # which may be a secret
+            raise ConfigurationError(f"{option} must be a text, not a value of type {type(value).__name__}")
 
 
 def _check_names(settings: Settings) -> None:

@@ -157,6 +157,8 @@ class StoreDriver:
                 is_open = await self._opens()
             except StoreError as error:
                 self._log.error("store.unusable", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - as above: nobody else would try again
+                self._log.error("store.cannot_be_opened", reason=self._reason(error))
         while True:
             await asyncio.sleep(REMOVE_INTERVAL_S)
             if self._events.store_is_up():
@@ -170,8 +172,8 @@ class StoreDriver:
                 removed += count
                 if count < REMOVED_AT_ONCE:
                     break
-        except StoreError as error:
-            self._log.warning("store.not_tidied", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above: nobody else would remove anything any more
+            self._log.warning("store.not_tidied", reason=self._reason(error))
         if removed:
             self._log.debug("store.expired_removed", records=removed)
 

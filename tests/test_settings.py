@@ -54,6 +54,48 @@ def test_what_cannot_work_is_refused_by_option(change: dict[str, object], words:
         assert word in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ack": "Sync"}, "--ack must be one of sync, async, not 'Sync'"),
+        (
+            {"placement": "backups"},
+            "--placement must be one of backup, pair, all, central, none, not 'backups'",
+        ),
+        ({"store_write": "trough"}, "--store-write must be one of through, behind, not 'trough'"),
+        ({"log_level": None}, "--log-level must be one of debug, info, warning, error, not None"),
+        ({"copies": 1.5}, "--copies must be a whole number, not 1.5"),
+        ({"copies": True}, "--copies must be a whole number, not True"),
+        ({"expect": "3"}, "--expect must be a whole number, not '3'"),
+        ({"idle_timeout_s": float("nan")}, "--idle-timeout-s must be a number, not nan"),
+        ({"drain_timeout_s": float("inf")}, "--drain-timeout-s must be a number, not inf"),
+        ({"lease_s": "1"}, "--lease-s must be a number, not '1'"),
+        ({"lease_s": True}, "--lease-s must be a number, not True"),
+        ({"cookie_secure": "no"}, "--cookie-secure must be True or False, not 'no'"),
+        ({"insecure": 1}, "--insecure must be True or False, not 1"),
+        ({"flush": 500}, "--flush must be a text, not a value of type int"),
+    ],
+)
+def test_a_program_that_embeds_a_node_cannot_misspell_a_choice_or_mistake_a_type(
+    change: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        validated(replace(Settings(), **change))
+    assert str(refusal.value) == words
+
+
+def test_whole_seconds_are_seconds_too() -> None:
+    validated(Settings(idle_timeout_s=60, drain_timeout_s=0))
+
+
+def test_a_secret_of_the_wrong_type_is_refused_without_showing_it() -> None:
+    with pytest.raises(
+        ConfigurationError, match="--secret must be a text, not a value of type bytes"
+    ) as refusal:
+        validated(replace(Settings(), secret=SECRET.encode()))
+    assert SECRET not in str(refusal.value)
+
+
 @pytest.mark.parametrize("cluster", ["0.0.0.0:7101", "[::]:7101", "10.0.0.1:7101", "node1:7101"])
 def test_links_off_loopback_need_a_secret_or_an_explicit_waiver(cluster: str) -> None:
     settings = Settings(cluster=cluster, advertise_cluster="node1:7101")
@@ -96,6 +138,27 @@ def test_a_secret_from_two_places_is_refused_without_showing_it() -> None:
 
 def test_the_secret_is_not_part_of_the_settings_text() -> None:
     assert SECRET not in repr(Settings(secret=SECRET))
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "redis://shop:open-sesame@host/0",
+        "redis://:open-sesame#1@host/0",
+        "postgresql://shop:open-sesame/1@host/db",
+        "postgresql://host/db?password=open-sesame",
+        "open-sesame",
+    ],
+)
+def test_the_password_of_the_store_is_not_part_of_the_settings_text(store: str) -> None:
+    assert "open-sesame" not in repr(Settings(store=store))
+
+
+def test_the_settings_text_shows_the_rest() -> None:
+    text = repr(Settings(name="node7", store="redis://host/0"))
+    assert text.startswith("Settings(name='node7', http='127.0.0.1:8101', ")
+    assert "store='redis://…', store_write='through'" in text
+    assert "store=''" in repr(Settings())
 
 
 def test_a_secret_file_has_one_secret_a_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from sessiond import Node, Settings
 from sessiond.core.messages import CopyData
@@ -219,3 +220,45 @@ async def test_a_node_restarts_with_its_sessions_from_a_real_store(tmp_path, url
             assert committed.protected
         finally:
             await node.stop()
+
+
+# --- what a library lets slip ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr("sessiond.store_driver.OPEN_AGAIN_S", (0.01,))
+    monkeypatch.setattr("sessiond.store_driver.REMOVE_INTERVAL_S", 0.01)
+
+
+def failing_once_with(error: Exception, call):
+    """`call`, but the first time it fails like this."""
+    errors = [error]
+
+    async def instead(*arguments):
+        if errors:
+            raise errors.pop()
+        return await call(*arguments)
+
+    return instead
+
+
+async def test_a_slip_while_the_store_is_opened_again_does_not_end_the_attempts(monkeypatch, hasty):
+    store = FakeStore(faults=Faults(down="not there yet"))
+    with capture_logs() as logged:
+        async with running(monkeypatch, store) as node:
+            store.open = failing_once_with(UnicodeError("a bug"), store.open)
+            store.faults.down = None
+            await until(lambda: node.cluster_view().members[0].store == "up")
+    assert [line["exc_info"] for line in logged if line["event"] == "store.unexpected_error"] == [True]
+
+
+async def test_a_slip_while_expired_records_are_removed_does_not_end_the_removing(monkeypatch, hasty):
+    store = FakeStore()
+    store.remove_expired = failing_once_with(ZeroDivisionError("a bug"), store.remove_expired)
+    old = record_of(Stored(KEY, TERM, 4, 1.0, None), time.time() - 100.0)
+    store.place.records[KEY] = old
+    with capture_logs() as logged:
+        async with running(monkeypatch, store):
+            await until(lambda: KEY not in store.place.records)
+    assert [line["event"] for line in logged if line["log_level"] == "warning"].count("store.not_tidied") == 1

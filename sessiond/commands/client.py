@@ -20,13 +20,14 @@ from yarl import URL
 from sessiond.contract.address import Address, parse
 from sessiond.contract.cluster_view import ClusterView, MemberState
 from sessiond.contract.drain_view import DrainView
+from sessiond.contract.location_view import LocationView
 from sessiond.errors import ConfigurationError
 from sessiond.settings import Settings, api_token
 
 ANSWER_TIMEOUT_S = 5.0
 """A node that lives answers within milliseconds."""
 
-View = TypeVar("View", ClusterView, DrainView)
+View = TypeVar("View", ClusterView, DrainView, LocationView)
 
 GONE = frozenset({MemberState.DEAD, MemberState.LEFT})
 
@@ -76,12 +77,12 @@ class ApiClient:
 
     async def cluster(self) -> ClusterView:
         """The cluster as the asked node sees it. Raises CommandFailed, as all of these do."""
-        return _read(ClusterView.from_json, self._asked, await self._ask("GET", self._asked, "/v1/cluster"))
+        return _read(_own_view, self._asked, await self._ask("GET", self._asked, "/v1/cluster"))
 
-    async def locate(self, session: str) -> dict[str, Any]:
-        """Where a session is: the body of `/v1/locate`."""
-        body: dict[str, Any] = await self._ask("GET", self._asked, f"/v1/locate/{quote(session, safe='')}")
-        return body
+    async def locate(self, session: str) -> LocationView:
+        """Where a session is."""
+        path = f"/v1/locate/{quote(session, safe='')}"
+        return _read(LocationView.from_json, self._asked, await self._ask("GET", self._asked, path))
 
     async def address_of(self, name: str) -> str:
         """The API address of a node that lives, and that answers there itself."""
@@ -142,6 +143,13 @@ class ApiClient:
             )
         message = body.get("message") if isinstance(body, dict) else None
         return str(message) if message else f"the node at {address} answered {status}"
+
+
+def _own_view(body: Any) -> ClusterView:
+    view = ClusterView.from_json(body)
+    if all(member.name != view.node for member in view.members):
+        raise ValueError(f"{view.node} itself is not among its members")
+    return view
 
 
 def _read(reader: Callable[[Any], View], address: str, body: Any) -> View:

@@ -11,7 +11,7 @@ async def show_location(session: str, asking: Asking, *, as_json: bool) -> None:
     if not session:
         raise CommandFailed("the session id is empty: give a cookie's value, or the key's 32 hex digits")
     async with ApiClient(asking) as client:
-        place = await client.locate(session)
+        place = (await client.locate(session)).to_json()
     if as_json:
         sys.stdout.write(json.dumps(place) + "\n")
         return

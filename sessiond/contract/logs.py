@@ -1,6 +1,8 @@
 """Log set-up of both programs: structlog, an event name and fields, on standard error.
 
 `console` is for people, `json` (one object a line) for machines; `auto` is console on a terminal.
+
+A trace says where something broke, never what was in hand there: local variables hold cookies and passwords.
 """
 
 import logging
@@ -11,6 +13,8 @@ import structlog
 
 FORMATS = ("auto", "console", "json")
 LEVELS = ("debug", "info", "warning", "error")
+
+_TRACE = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure(
@@ -38,9 +42,13 @@ def configure(
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_TRACE), structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

@@ -10,6 +10,7 @@ scripts of a batch travel together.
 import contextlib
 import math
 import re
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -79,9 +80,9 @@ class RedisStore(Reading):
         self._prefix = url.text("prefix", f"sessiond:{cluster_name}:").encode()
         pool_size = url.count("pool_size", POOL_SIZE)
         timeout_s = url.seconds("timeout_s", TIMEOUT_S)
-        authorities = url.text("ssl_ca_certs", "")
+        self._authorities = url.text("ssl_ca_certs", "") if url.scheme == "rediss" else ""
         url.no_more_options()
-        secure = {"ssl_ca_certs": authorities} if authorities else {}
+        secure = {"ssl_ca_certs": self._authorities} if self._authorities else {}
         self._client = Redis(
             connection_pool=BlockingConnectionPool.from_url(
                 url.without_options(**secure),
@@ -98,6 +99,7 @@ class RedisStore(Reading):
     async def open(self) -> None:
         if self._gate.is_open:
             return
+        self._look_at_authorities()
         async with self._call(opening=True):
             self._script = await self._client.script_load(WRITE)
             await self._look()
@@ -176,6 +178,18 @@ class RedisStore(Reading):
         found = zip(names, values, strict=True)
         keys_and_values = [(name[len(self._prefix) :], value) for name, value in found if value is not None]
         return list(self._all_live(unseal, keys_and_values))
+
+    def _look_at_authorities(self) -> None:
+        """The client would take a file that is missing for a server that does not answer."""
+        if not self._authorities:
+            return
+        try:
+            ssl.create_default_context(cafile=self._authorities)
+        except OSError as error:  # an SSLError is one
+            raise StoreUnusable(
+                f"the store {self._name} has ssl_ca_certs={self._authorities}, which cannot be used: {error.strerror}; "
+                "name a PEM file of the certificates to be believed"
+            ) from error
 
     async def _look(self) -> None:
         """Say what the server's settings mean for sessions. One that hides them is taken as it is."""

@@ -1,7 +1,8 @@
 """The URL that names a store: ``SCHEME://PLACE?option=value``.
 
 Options are taken one by one, each with its unit and its bounds; what nobody took is refused by name. Whatever is
-wrong becomes a ConfigurationError, and no error shows a password.
+wrong becomes a ConfigurationError, and no error shows a password. That is why a URL which its password may have cut
+short is refused without a word of it, the parser's own included: what looks like host, path or option may be secret.
 """
 
 import math
@@ -15,15 +16,27 @@ _BYTES = re.compile(r"(\d+)(|K|M|G|T)i?B?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+def _unreadable(reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the store's URL cannot be read: {reason} (percent-encode / ? # @ in the password, and @ everywhere but before "
+        "the host)"
+    )
+
+
 class StoreUrl:
     """A store's URL taken apart."""
 
     def __init__(self, text: str) -> None:
         try:
-            self._parts = urlsplit(text)
-            self._parts.port  # noqa: B018 # raises for one that is no number
-        except ValueError as error:
-            raise ConfigurationError(f"the store's URL cannot be read: {error}") from None
+            self._parts = parts = urlsplit(text)
+        except ValueError:
+            raise _unreadable("its host is none") from None
+        try:
+            parts.port  # noqa: B018 # raises for one that is no number
+        except ValueError:
+            raise _unreadable("its port is no number") from None
+        if parts.netloc and "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            raise _unreadable("it has an @ after its host")
         self._options: dict[str, str] = {}
         self._known: list[str] = []
         for name, value in parse_qsl(self._parts.query, keep_blank_values=True):
@@ -37,9 +50,11 @@ class StoreUrl:
         user, at, host = parts.netloc.rpartition("@")
         if ":" in user:
             user = f"{user.partition(':')[0]}:***"
-        return urlunsplit((parts.scheme, "", parts.path, "", "")).replace(
-            f"{parts.scheme}:", f"{parts.scheme}://{user}{at}{host}", 1
-        )
+        if host and not parts.hostname:
+            host = "***"  # a password without its @
+        path = parts.path if parts.path.startswith("/") else "***" if parts.path else ""
+        scheme = f"{parts.scheme}://" if parts.scheme else ""
+        return f"{scheme}{user}{at}{host}{path}"
 
     @property
     def scheme(self) -> str:

@@ -1,7 +1,8 @@
 """The API port: the cluster as this node sees it, for people, programs and monitoring.
 
 Off loopback everything but ``/metrics``, ``/healthz`` and ``/readyz`` needs the bearer token of
-`api_token_file`. Errors are JSON: ``{"error": a word for programs, "message": a sentence for people}``.
+`api_token_file`. Orders come from programs: on loopback any page in a browser of this machine could send them, and is
+refused. Errors are JSON: ``{"error": a word for programs, "message": a sentence for people}``.
 """
 
 import hmac
@@ -20,6 +21,7 @@ from sessiond.contract import session_id
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import MemberState
 from sessiond.contract.drain_view import DrainView
+from sessiond.contract.location_view import LocationView
 from sessiond.contract.session_id import KEY_BYTES, Key
 from sessiond.ports import Sample, WebNode
 from sessiond.settings import api_token
@@ -28,6 +30,8 @@ from sessiond.web.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz", "/readyz"})
 """Paths for probes, which carry no token."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -59,7 +63,7 @@ class Api:
         self._host = host
         self._metrics = Metrics((node.samples, host.samples) if host is not None else (node.samples,))
         app = web.Application(client_max_size=BODY_BYTES_MAX)
-        app.middlewares.append(_errors_as_json)
+        app.middlewares.extend((_errors_as_json, _no_orders_of_pages))
         self._listener = Listener(app, "--api", node.settings.api)
         token = api_token(node.settings.api_token_file)
         if token is not None and not self._listener.address.is_loopback:
@@ -101,13 +105,7 @@ class Api:
                 text=f"{self._node.name} knows no such session: give a cookie's value, or the key's 32 hex digits"
             )
         return web.json_response(
-            {
-                "key": key.hex(),
-                "primary": where.primary,
-                "backups": list(where.backups),
-                "epoch": where.epoch,
-                "version": where.version,
-            }
+            LocationView(key.hex(), where.primary, where.backups, where.epoch, where.version).to_json()
         )
 
     def _key_of(self, text: str) -> Key | None:
@@ -169,6 +167,20 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     if status is HTTPStatus.UNAUTHORIZED:
         response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     return response
+
+
+@web.middleware
+async def _no_orders_of_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a browser sends for a page. The API has none itself, so this is a page of elsewhere, whatever it is
+    called: a name that was pointed at this machine makes it look like one of ours."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    is_of_page = origin is not None or request.headers.get("Sec-Fetch-Site", "none") != "none"
+    if is_of_page and request.method not in SAFE_METHODS:
+        log.warning("api.order_refused", path=request.path, origin=origin)
+        raise web.HTTPForbidden(
+            text="orders of a page in a browser are not carried out: use sessiond drain, or a program of your own"
+        )
+    return await handler(request)
 
 
 def _token_wanted(token: str) -> Middleware:

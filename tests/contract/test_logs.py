@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from sessiond.contract import logs
+from sessiond.settings import Settings
 
 
 class Terminal(io.StringIO):
@@ -90,6 +91,29 @@ def test_an_exception_is_part_of_its_line() -> None:
     structlog.get_logger().error("request.failed", exc_info=ValueError("of all things"))
     (line,) = lines(stream)
     assert "of all things" in json.dumps(line["exception"])
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_trace_shows_where_it_broke_and_nothing_of_what_was_in_hand(log_format: str) -> None:
+    stream = io.StringIO()
+    logs.configure(log_format, stream=stream)
+    settings = Settings(store="redis://shop:open-sesame@127.0.0.1/0")
+    cookie = "SESSIONID=0123456789abcdef.node1"
+
+    def handler(cookie: str) -> None:
+        card = "4111-1111-1111-1111"
+        raise ValueError(f"broken after {len(card)} digits, {len(cookie)} characters and {settings.name}")
+
+    for log in (structlog.get_logger(), logging.getLogger("aiohttp.server")):
+        try:
+            handler(cookie)
+        except ValueError:
+            log.exception("request.failed")
+    said = stream.getvalue()
+    assert said.count("broken after 19 digits") == 2
+    assert "in handler" in said or '"name": "handler"' in said
+    for secret in ("0123456789abcdef", "4111", "open-sesame"):
+        assert secret not in said
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import importlib
 
 import pytest
 
-from sessiond.errors import ConfigurationError
+from sessiond.errors import ConfigurationError, StoreUnavailable, StoreUnusable
 from sessiond.stores import store_for
 from sessiond.stores.choosing import BACKENDS
 from sessiond.stores.url import StoreUrl
+from tests.support.certificates import authority
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ async def test_the_scheme_chooses(url, kind, shared):
         ("postgresql://host/db?pool_size=0", "pool_size=0: write a number of 1 or more"),
         ("postgresql://host:port/db", "cannot be read"),
         ("redis:///0", "names no host"),
+        ("redis://host/0?ssl_ca_certs=/ca.pem", "does not know: ssl_ca_certs"),
     ],
 )
 def test_a_url_that_names_no_store_is_refused_with_the_way_out(url, told):
@@ -64,6 +66,83 @@ def test_no_error_shows_a_password():
         store_for("postgresql://me:letmein@host/db?nonsense=1&password=letmein")
     assert "postgresql://me:***@host/db" in str(caught.value)
     assert "letmein" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:{}/word@host/db",
+        "postgresql://user:{}[word@host/db",
+        "postgresql://user:{}@[::1/db",
+        "postgresql://user:word@{}/word@host/db",
+        "postgresql://us/er:{}@host/db",
+        "redis://:{}#word@host/0",
+        "redis://:{}",
+        "redis://user:{}?word@host/0",
+        "redis://user:12?{}@host/0",
+        "redis://user:12?{}=1&{}=2@host/0",
+        "redis://user:12?timeout_s={}@host/0",
+        "redis://:12?{}@host/0",
+        "mysql://user:12/{}@host/db",
+        "user:{}@host/db",
+        "redis://user:{}@host:port/0",
+        "redis://user:{}@ho℀st/0",
+    ],
+)
+@pytest.mark.parametrize("password", ["letmein", "90210"])
+def test_no_error_shows_a_part_of_a_password_that_breaks_the_url(url, password):
+    with pytest.raises(ConfigurationError) as caught:
+        store_for(url.replace("{}", password))
+    assert password not in str(caught.value)
+
+
+def test_the_text_of_a_url_shows_all_but_the_password():
+    assert str(StoreUrl("redis://user:word@host:6379/0?prefix=x")) == "redis://user:***@host:6379/0"
+    assert str(StoreUrl("redis://host:6379/0")) == "redis://host:6379/0"
+    assert str(StoreUrl("file:///srv/@sessions")) == "file:///srv/@sessions"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://user:let/me/in@host/db", "its port is no number"),
+        ("postgresql://user:let[mein@host/db", "its host is none"),
+        ("redis://user:12/letmein@host/0", "it has an @ after its host"),
+    ],
+)
+def test_a_url_that_a_password_may_have_cut_short_says_what_to_encode(url, reason):
+    with pytest.raises(ConfigurationError, match=rf"{reason} \(percent-encode / \? # @ in the password"):
+        store_for(url)
+
+
+def test_a_password_may_hold_anything_percent_encoded():
+    assert StoreUrl("redis://:a%2Fb%3Fc%23d%40e@host/0").parts.hostname == "host"
+    assert StoreUrl("redis://host/0?prefix=a%40b").text("prefix", "") == "a@b"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file"), ("", "no certificate"), ("no certificates", "")]
+)
+async def test_authorities_that_cannot_be_read_make_a_store_unusable_by_the_options_name(
+    tmp_path, content, reason
+):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    store = store_for(f"rediss://:letmein@127.0.0.1:1/0?ssl_ca_certs={file}")
+    with pytest.raises(StoreUnusable, match=f"ssl_ca_certs={file}.*{reason}") as caught:
+        await store.open()
+    await store.close()
+    assert "letmein" not in str(caught.value)
+
+
+async def test_with_authorities_that_can_be_read_the_server_is_looked_for(tmp_path):
+    file = tmp_path / "ca.pem"
+    authority().cert_pem.write_to_path(file)
+    store = store_for(f"rediss://127.0.0.1:1/0?ssl_ca_certs={file}")
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1"):
+        await store.open()
+    await store.close()
 
 
 @pytest.mark.parametrize("scheme", BACKENDS)

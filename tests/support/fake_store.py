@@ -62,6 +62,7 @@ class FakeStore:
         """Calls that are held now."""
         self.written: list[list[Record]] = []
         """Every batch that was carried out."""
+        self.is_closed = False
         self.reads: list[bytes] = []
         self._clock = clock
         self._is_open = False
@@ -148,6 +149,7 @@ class FakeStore:
 
     async def close(self) -> None:
         self._is_open = False
+        self.is_closed = True
 
     # --- inside -------------------------------------------------------------------------------------------
 

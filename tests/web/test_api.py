@@ -231,6 +231,34 @@ async def test_paths_that_do_not_exist_are_not_told_apart_without_the_token(guar
     assert (await fetch(guarded, "/v1/none")).status == 401
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example", "Sec_Fetch_Site": "cross-site"},
+        {"Origin": "https://evil.example"},  # an older browser
+        {"Origin": "null"},  # a sandboxed frame, a file
+        {"Sec_Fetch_Site": "same-site"},
+        {"Origin": "http://evil.example:9101", "Host": "evil.example:9101", "Sec_Fetch_Site": "same-origin"},
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_no_page_in_a_browser_gives_a_node_orders(port, node, method, headers):
+    if method == "DELETE":
+        node.begin_drain()
+    state = node.state
+    answer = await fetch(port, "/v1/drain", method=method, **headers)
+    assert answer.status == 403
+    body = json.loads(answer.body)
+    assert body["error"] == "forbidden"
+    assert "sessiond drain" in body["message"]
+    assert node.state is state
+
+
+async def test_what_a_node_shows_can_be_opened_in_a_browser(port):
+    assert (await fetch(port, "/v1/drain", Sec_Fetch_Site="none")).status == 200
+    assert (await fetch(port, "/metrics", Sec_Fetch_Site="same-origin")).status == 200
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
 async def test_probes_need_no_token(guarded, path):
     assert (await fetch(guarded, path)).status == 200
