@@ -3,7 +3,6 @@
 Readers take what they know and ignore the rest, so that a newer node can say more.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
@@ -111,18 +110,35 @@ class Load:
         """A plain number, from a stand-in for a node of ours, is taken for `cpu`. Raises KeyError, TypeError, ValueError."""
         if not isinstance(body, Mapping):
             return cls(cpu=_amount(body))
-        return cls(int(body["in_flight"]), _amount(body["loop_lag_ms"]), _amount(body["cpu"]))
+        return cls(_count(body["in_flight"]), _amount(body["loop_lag_ms"]), _amount(body["cpu"]))
+
+
+AMOUNT_MAX = 2**53
+"""More than this of anything is nonsense. So much fits into every format that it may travel in, and so do sums of it."""
 
 
 def _amount(value: Any) -> float:
     number = float(value)
-    if not 0.0 <= number < math.inf:
+    if not 0.0 <= number <= AMOUNT_MAX:
         raise ValueError(f"{value!r} is no amount")
     return number
 
 
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= AMOUNT_MAX:
+        raise ValueError("out of all bounds for a count")
+    return number
+
+
 REASON_CHARS_MAX = 200
-"""So much of a node's reason is kept: it is shown in tables and logs."""
+"""So much of a node's words is kept: they are shown in tables and logs."""
+
+
+def _words(value: Any) -> str:
+    """One line that can be encoded, whatever it was: half a surrogate pair, which JSON can hold, cannot, and control
+    characters write lines of their own into a log."""
+    return "".join(each if each.isprintable() else "?" for each in str(value)[:REASON_CHARS_MAX])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +163,11 @@ class HealthView:
     def from_json(cls, body: Mapping[str, Any]) -> "HealthView":
         """Raises KeyError, TypeError or ValueError on a body that is not a health view."""
         return cls(
-            str(body["node"]),
+            _words(body["node"]),
             MemberState(body["state"]),
-            int(body["primaries"]),
-            int(body["backups"]),
+            _count(body["primaries"]),
+            _count(body["backups"]),
             Load.from_json(body["load"]),
             _role(body),
-            str(body.get("reason", ""))[:REASON_CHARS_MAX],
+            _words(body.get("reason", "")),
         )

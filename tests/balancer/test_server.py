@@ -207,6 +207,28 @@ async def test_who_is_turned_away_hears_what_the_nodes_say_and_not_where_they_ar
         await balancer.stop()
 
 
+async def test_words_that_no_text_can_hold_keep_nobody_from_an_answer(web: aiohttp.ClientSession) -> None:
+    view = {"node": "node1", "state": "suspect", "primaries": 0, "backups": 0, "load": 0.0}
+    body = json.dumps({**view, "reason": "is \ud800\r\nlost"}).encode()
+
+    async def decline(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(
+            b"HTTP/1.1 503 X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+
+    node = ScriptedNode("node1", decline)
+    await node.start()
+    balancer = Balancer(settings_for([node]))
+    await balancer.start()
+    try:
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert await answer.text() == "503 Service Unavailable: no node is up; node1 is ???lost\n"
+    finally:
+        await balancer.stop()
+        await node.stop()
+
+
 async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSession) -> None:
     checked = asyncio.Event()
 
