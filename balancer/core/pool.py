@@ -270,10 +270,10 @@ class Pool:
         self._settle(node, changed=changed)
 
     def why_none_is_up(self) -> str:
-        """For those who are turned away: with a node's own words, if one said why; where and how nodes fail is no concern of
-        theirs."""
+        """For those who are turned away: with the words of a node that said why, unless it is away by order; where and how
+        nodes fail is no concern of theirs."""
         for node in self.nodes.values():
-            if node.health.said:
+            if node.health.said and node.order is NodeState.UP:
                 return f"no node is up; {node.name} {node.health.said}"
         return "no node is up"
 
