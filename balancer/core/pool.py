@@ -277,6 +277,10 @@ class Pool:
                 return f"no node is up; {node.name} {node.health.said}"
         return "no node is up"
 
+    def takes_requests(self, node: Node) -> bool:
+        """Whether it may be sent any now: it counts as up, or nobody does and it is a last resort."""
+        return node.is_up or (not self.usable and node in self.last_resort)
+
     def set_order(self, node: Node, order: NodeState) -> None:
         """The operator's word: UP (as health says), DRAINING or MAINTENANCE. Raises ValueError on DOWN."""
         if order is NodeState.DOWN:
