@@ -258,6 +258,59 @@ async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSe
             await node.stop()
 
 
+async def test_it_is_ready_exactly_while_there_is_a_node_for_requests(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    settings = settings_for(nodes, health_interval_s=600.0)
+    balancer = Balancer(settings)
+    await balancer.start()
+
+    async def ready() -> bool:
+        async with web.get(f"http://{balancer.admin_address}/readyz") as answer:
+            is_ready = answer.status == 200
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert (answer.status == 200) == is_ready
+        return is_ready
+
+    try:
+        pool = balancer.pool
+        one, two = pool.nodes.values()
+        pool.set_order(two, NodeState.MAINTENANCE)
+        pool.set_order(one, NodeState.DRAINING)
+        assert await ready()
+        pool.set_order(one, NodeState.UP)
+        pool.check_failed(one, one.health.check_started(), "of no use", deliberate=True)
+        assert not await ready()
+        await balancer.reload(replace(settings, panic_threshold=0.5))
+        assert await ready()
+    finally:
+        await balancer.stop()
+
+
+async def test_a_node_that_nobody_has_asked_yet_makes_it_not_ready(web: aiohttp.ClientSession) -> None:
+    checked = asyncio.Event()
+
+    async def hold_the_check(connection: Connection) -> None:
+        await checked.wait()
+        await serve(connection)
+
+    node = ScriptedNode("node1", hold_the_check)
+    await node.start()
+    balancer = Balancer(settings_for([], discover=("127.0.0.1:9",)))  # which finds nobody
+    await balancer.start()
+    try:
+        balancer.pool.set_nodes([NodeSpec("node1", node.address)], Patience(rise=1, fall=3, request_fall=10))
+        async with web.get(f"http://{balancer.admin_address}/readyz") as answer:
+            assert (answer.status, (await answer.json())["error"]) == (503, "no_node_up")
+        checked.set()
+        await until(lambda: balancer.pool.up)
+        await text(web, f"http://{balancer.admin_address}/readyz")
+    finally:
+        checked.set()
+        await balancer.stop()
+        await node.stop()
+
+
 async def test_off_loopback_the_admin_port_asks_for_the_token(
     nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
