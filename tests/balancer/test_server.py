@@ -311,12 +311,13 @@ async def test_a_node_that_nobody_has_asked_yet_makes_it_not_ready(web: aiohttp.
         await node.stop()
 
 
-async def test_off_loopback_the_admin_port_asks_for_the_token(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_the_admin_port_asks_for_the_token_wherever_it_listens(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path, host: str
 ) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    balancer = Balancer(settings_for(nodes, admin="0.0.0.0:0", admin_token_file=token))
+    balancer = Balancer(settings_for(nodes, admin=f"{host}:0", admin_token_file=token))
     await balancer.start()
     try:
         admin = f"http://127.0.0.1:{balancer.admin_address.port}"
@@ -331,6 +332,9 @@ async def test_off_loopback_the_admin_port_asks_for_the_token(
         await text(web, admin + "/v1/nodes", headers={"Authorization": "Bearer s3cret"})
         basic = "Basic " + base64.b64encode(b"anybody:s3cret").decode()
         await text(web, admin + "/v1/nodes", headers={"Authorization": basic})
+        by_name = {"Authorization": basic, "Host": "lb.site", "Origin": "http://lb.site"}
+        async with web.put(admin + "/v1/nodes/node1", json={"weight": 2}, headers=by_name) as answer:
+            assert answer.status == 200
         for wrong in ("Bearer wrong", "Bearer", "Basic s3cret", "Basic !", "Digest s3cret", "Bearer \xe9"):
             async with web.get(admin + "/v1/nodes", headers={"Authorization": wrong}) as answer:
                 assert answer.status == 401
