@@ -67,7 +67,7 @@ class ClusterView:
             MemberView(**{**_known(row), "state": MemberState(row["state"]), "role": _role(row)})
             for row in body["members"]
         )
-        return cls(body["cluster"], body["node"], body["quorum"], members)
+        return cls(_text(body, "cluster"), _text(body, "node"), _text(body, "quorum"), members)
 
 
 def _role(body: Mapping[str, Any]) -> NodeRole:
@@ -75,8 +75,19 @@ def _role(body: Mapping[str, Any]) -> NodeRole:
     return "state" if body.get("role") == "state" else "app"
 
 
+def _text(body: Mapping[str, Any], name: str) -> str:
+    text = body[name]
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be text")
+    return text
+
+
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a member's row; those with a default may be missing."""
+    """The fields of a member's row; those with a default may be missing. What lists of nodes are made of has its type."""
+    for name in ("name", "http", "cluster", "api", "zone"):
+        _text(row, name)
+    if not isinstance(row["incarnation"], int):
+        raise TypeError("incarnation must be a whole number")
     needed = (each.name for each in fields(MemberView) if each.default is MISSING)
     optional = (each.name for each in fields(MemberView) if each.default is not MISSING)
     return {name: row[name] for name in needed} | {name: row[name] for name in optional if name in row}

@@ -117,7 +117,17 @@ def test_what_a_newer_node_says_besides_is_ignored() -> None:
         {"cluster": "c", "node": "n", "quorum": "any", "members": 1},
         {"cluster": "c", "node": "n", "quorum": "any", "members": [1]},
         {"cluster": "c", "node": "n", "quorum": "any", "members": [{}]},
-        {**VIEW.to_json(), "members": [{**VIEW.to_json()["members"][0], "state": "well"}]},
+        *(
+            {**VIEW.to_json(), "members": [{**VIEW.to_json()["members"][0], **change}]}
+            for change in (
+                {"state": "well"},
+                {"name": ["x"]},
+                {"name": 5},
+                {"http": None},
+                {"incarnation": "1"},
+            )
+        ),
+        {**VIEW.to_json(), "node": ["x"]},
     ],
 )
 def test_a_body_that_is_no_view_is_one_of_the_errors_that_readers_expect(body: dict[str, object]) -> None:
