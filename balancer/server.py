@@ -109,6 +109,7 @@ class Balancer:
         self._source = LocalSource(self.pool, service)
         self._orders = dict(orders or {})
         self.pool.follow(self._carry_out_orders)
+        self.pool.follow(lambda _gone, _come: self._choices_changed())
         try:
             if self._sockets is None:
                 self._admin = AdminPort(settings, self._source)
@@ -161,7 +162,7 @@ class Balancer:
         if self._admin is not None:
             self._admin.configure(settings)
         self.pool.set_policy(policy(settings))
-        self._note_panic()
+        self._choices_changed()
         # The list last, and never without one of its sources: a node that changes from one to the other stays.
         if settings.discover:
             await self._discover(settings)
@@ -195,12 +196,10 @@ class Balancer:
         event = log.warning if state is NodeState.DOWN else log.info
         why = {"reason": node.reason} if node.reason else {}
         event(f"node.{state.value}", node=node.name, address=str(node.address), **why)
-        self._note_panic()
+        self._choices_changed()
         if self._service is not None and state is not NodeState.UP:
             connections = self._service.connections[node.name]
             connections.close_idle()
-            if connections.queue is not None and not node.is_up:
-                connections.queue.turn_away(node.reason)
             if state is NodeState.DOWN:
                 connections.give_up_connects(node.reason)
         if self._admin is not None:
@@ -208,11 +207,20 @@ class Balancer:
         if self._on_change is not None:
             self._on_change(node)
 
-    def _note_panic(self) -> None:
-        if self.pool.is_panicking is not self._was_panicking:
-            self._was_panicking = self.pool.is_panicking
-            up, known = len(self.pool.up), len(self.pool.nodes)
+    def _choices_changed(self) -> None:
+        """Others than before may be chosen. That may concern any node, since a panic ends for all at once: who waits for
+        one that takes no requests any more goes elsewhere."""
+        pool = self.pool
+        if pool.is_panicking is not self._was_panicking:
+            self._was_panicking = pool.is_panicking
+            up, known = len(pool.up), len(pool.nodes)
             log.warning("pool.panic" if self._was_panicking else "pool.panic_over", up=up, nodes=known)
+        if self._service is None:
+            return
+        for node in tuple(pool.nodes.values()):
+            queue = self._service.connections[node.name].queue if node.queued else None
+            if queue is not None and not pool.takes_requests(node):
+                queue.turn_away(node.reason)
 
     def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
         for node in gone:

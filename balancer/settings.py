@@ -88,7 +88,7 @@ class Settings:
     """Name of the session cookie, the same as the nodes'. Also looked for as a path parameter."""
 
     admin_token_file: Path | None = None
-    """File with the bearer token that the admin port asks for when it listens off loopback."""
+    """File with the bearer token that the admin port asks for, on loopback too. Metrics and probes need none."""
 
     insecure: bool = False
     """Allow an admin port off loopback without a token: for networks in which everybody may drain nodes."""

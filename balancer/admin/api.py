@@ -1,8 +1,8 @@
 """The admin port's application: nodes to look at and to give orders to, events, metrics, probes, dashboard.
 
-Off loopback everything but metrics and probes asks for the token: as a bearer token, or as the password of
-HTTP's basic authentication, which browsers know how to ask for and to repeat for event streams. What a browser is made
-to send by a foreign page is refused (`balancer.admin.cross_site`).
+With a token everything but metrics and probes asks for it, on loopback too, for a proxy there may bring anybody: as a
+bearer token, or as the password of HTTP's basic authentication, which browsers know how to ask for and to repeat for
+event streams. What a browser is made to send by a foreign page is refused (`balancer.admin.cross_site`).
 """
 
 import asyncio

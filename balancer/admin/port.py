@@ -26,7 +26,7 @@ class AdminPort:
 
     def configure(self, settings: Settings) -> None:
         """Ask for this token from now on."""
-        self._api.token = None if self._where.is_loopback else admin_token(settings)
+        self._api.token = admin_token(settings)
 
     @property
     def address(self) -> Address:

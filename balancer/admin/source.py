@@ -59,7 +59,8 @@ class LocalSource:
             return "stopping", "the balancer is stopping"
         if not self._service.is_listening:
             return "starting", "the balancer does not listen yet"
-        if not self._pool.up:
+        # A last resort that drains serves; one that nobody has checked yet promises nothing.
+        if not self._pool.usable and not self._pool.draining:
             return "no_node_up", self._pool.why_none_is_up()
         return None
 

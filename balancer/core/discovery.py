@@ -18,6 +18,7 @@ from balancer.core.node_spec import NodeSpec, parse_zone
 from sessiond.contract import address
 from sessiond.contract.address import Address
 from sessiond.contract.cluster_view import ClusterView, MemberState, MemberView
+from sessiond.contract.names import NODE_NAME
 
 LIVING = frozenset({MemberState.JOINING, MemberState.ALIVE, MemberState.SUSPECT, MemberState.DRAINING})
 
@@ -68,6 +69,9 @@ class Members:
             raise WrongCluster(f"{view.node} is of cluster {view.cluster}, the others are of {self._cluster}")
         problems = []
         for row in view.members:
+            if NODE_NAME.fullmatch(row.name) is None:
+                problems.append(f"{row.name!a:.80}: no node can have this name")
+                continue
             try:
                 self._take(row, now)
             except ValueError as error:

@@ -270,12 +270,16 @@ class Pool:
         self._settle(node, changed=changed)
 
     def why_none_is_up(self) -> str:
-        """For those who are turned away: with a node's own words, if one said why; where and how nodes fail is no concern of
-        theirs."""
+        """For those who are turned away: with the words of a node that said why, unless it is away by order; where and how
+        nodes fail is no concern of theirs."""
         for node in self.nodes.values():
-            if node.health.said:
+            if node.health.said and node.order is NodeState.UP:
                 return f"no node is up; {node.name} {node.health.said}"
         return "no node is up"
+
+    def takes_requests(self, node: Node) -> bool:
+        """Whether it may be sent any now: it counts as up, or nobody does and it is a last resort."""
+        return node.is_up or (not self.usable and node in self.last_resort)
 
     def set_order(self, node: Node, order: NodeState) -> None:
         """The operator's word: UP (as health says), DRAINING or MAINTENANCE. Raises ValueError on DOWN."""

@@ -42,17 +42,24 @@ class Router:
         node = self._pool.nodes.get(route)
         if node is not None and node.is_up:
             return node
-        return self.another((), cookie, target)
+        # A suffix that names no node is as good as none, but for the copy that there may be of its session.
+        algorithm = self._failover if node is not None else self._for_new
+        return self._backup((), cookie, target) or self._choose(algorithm, ())
 
     def another(self, tried: Collection[Node], cookie: bytes = b"", target: bytes = b"") -> Node | None:
         """A live node outside `tried`, for failover and retries of this request."""
+        return self._backup(tried, cookie, target) or self._choose(self._failover, tried)
+
+    def _backup(self, tried: Collection[Node], cookie: bytes, target: bytes) -> Node | None:
+        """The node that is likely to hold the session's copy, if it has a place free."""
         pool = self._pool
-        if self._likely_backup is not None:
-            candidates = [node for node in pool.usable if node not in tried]
-            backup = self._likely_backup(cookie, target, pool.nodes, candidates)
-            if backup is not None and backup.active + backup.queued < pool.policy.active_max:
-                return backup
-        return self._choose(self._failover, tried)
+        if self._likely_backup is None:
+            return None
+        candidates = [node for node in pool.usable if node not in tried]
+        backup = self._likely_backup(cookie, target, pool.nodes, candidates)
+        if backup is None or backup.active + backup.queued >= pool.policy.active_max:
+            return None
+        return backup
 
     def _choose(self, algorithm: Algorithm, tried: Collection[Node]) -> Node | None:
         pool = self._pool

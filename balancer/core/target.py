@@ -1,8 +1,9 @@
 """The request target: what form it has, what travels on, and whether it means the nodes' own paths.
 
 `/_sessiond/…` of a node's application port is for the balancer. A target is refused if *any* reading of it that
-a server behind us might make ends up there: percent-encoding undone once or many times, repeated slashes,
-backslashes, dot segments resolved or not, any case. Too much is refused rather than too little.
+a server behind us might make ends up there: percent-encoding undone once or many times, repeated slashes (which an
+authority may follow, as in a URL without a scheme), backslashes, dot segments resolved or not, any case. Too much is
+refused rather than too little.
 """
 
 import re
@@ -65,9 +66,16 @@ def is_internal(target: bytes) -> bool:
 
 
 def _reaches_internal(path: bytes) -> bool:
+    path = path.replace(b"\\", b"/").lower()
+    if path.startswith(b"//") and _begins_internal(path.lstrip(b"/").partition(b"/")[2]):
+        return True
+    return _begins_internal(path)
+
+
+def _begins_internal(path: bytes) -> bool:
     resolved: list[bytes] = []
     plain: list[bytes] = []
-    for segment in path.replace(b"\\", b"/").lower().split(b"/"):
+    for segment in path.split(b"/"):
         name = segment.partition(b";")[0]  # path parameters are no part of the name for some servers
         if name in (b"", b"."):
             continue

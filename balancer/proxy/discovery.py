@@ -76,7 +76,7 @@ class Discovery:
     async def start(self) -> None:
         """Returns when the members are known, or nobody was there to tell them."""
         self._wanted_now.clear()
-        await self._ask_somebody()
+        await self._round()
         self._task = asyncio.create_task(self._follow(), name="discovery")
 
     async def stop(self) -> None:
@@ -92,11 +92,14 @@ class Discovery:
             except TimeoutError:
                 pass
             self._wanted_now.clear()
-            try:
-                await self._ask_somebody()
-            except Exception:
-                # A fault of ours must not end the following for good; the list stays as it is.
-                log.exception("discovery.failed")
+            await self._round()
+
+    async def _round(self) -> None:
+        try:
+            await self._ask_somebody()
+        except Exception:
+            # A fault of ours must not end the following for good; the list stays as it is.
+            log.exception("discovery.failed")
 
     async def _ask_somebody(self) -> None:
         sources = list(dict.fromkeys((*self._seeds, *self._members.apis)))

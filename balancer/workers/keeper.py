@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -87,7 +88,11 @@ class Keeper:
     async def _keep(self) -> None:
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
-            await self._run_worker()
+            try:
+                await self._run_worker()
+            except Exception:
+                # A fault of ours must not leave this place without a worker for good.
+                log.exception("worker.not_kept", worker=self.number)
             if self._stopping.is_set():
                 break
             try:
@@ -111,24 +116,30 @@ class Keeper:
         self._process, self._channel = process, channel
         self.starts += 1
         log.info("worker.started", worker=self.number, pid=process.pid)
-        channel.send(self._instructions(self.number))
-        self._listen_for_silence()
-        if self._stopping.is_set():
-            self._signal(signal.SIGTERM)
-        code = await process.wait()
         try:
-            async with asyncio.timeout(FAREWELL_S):
-                await ended.wait()
-        except TimeoutError:
+            channel.send(self._instructions(self.number))
+            self._listen_for_silence()
+            if self._stopping.is_set():
+                self._signal(signal.SIGTERM)
+            code = await process.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await ended.wait()
+        finally:
+            # Only a fault of ours leaves anybody here, who must not serve beside the next.
+            self._signal(signal.SIGKILL)
+            await process.wait()
             channel.close()
-        self._process = self._channel = None
-        if self._alarm is not None:
-            self._alarm.cancel()
+            self._process = self._channel = None
+            if self._alarm is not None:
+                self._alarm.cancel()
         if not self._stopping.is_set():
-            how = {"signal": signal.Signals(-code).name} if code < 0 else {"exit_code": code}
+            how = {"signal": _signal_name(-code)} if code < 0 else {"exit_code": code}
             log.error("worker.ended", worker=self.number, pid=process.pid, **how)
-        self._on_end(self)
-        self.report = None
+        try:
+            self._on_end(self)
+        finally:
+            self.report = None
 
     async def _start_process(self, channel: Channel) -> asyncio.subprocess.Process:
         """A worker at the other end of the channel. When it raises, there is none."""
@@ -166,3 +177,10 @@ class Keeper:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"

@@ -92,7 +92,11 @@ class Supervisor(Collector):
     async def stop(self) -> None:
         """Have all workers finish their requests and end; the admin port goes last. May be called twice."""
         self._is_stopping = True
-        await asyncio.gather(*(keeper.stop(self.settings.drain_timeout_s) for keeper in self.keepers))
+        stopping = (keeper.stop(self.settings.drain_timeout_s) for keeper in self.keepers)
+        failures = await asyncio.gather(*stopping, return_exceptions=True)
+        for keeper, failure in zip(self.keepers, failures, strict=True):
+            if failure is not None:  # which must keep nothing else from its end
+                log.error("worker.not_stopped", worker=keeper.number, exc_info=failure)
         await self._admin.stop()
 
     async def _wait_until_all_serve(self) -> None:

@@ -189,20 +189,26 @@ class Worker:
             await asyncio.sleep(REPORT_SPACING_S)
 
     def _tell(self) -> None:
+        """Report now, if there is anything yet."""
         if self._balancer is None or not self._balancer.has_begun:
             return
         source = self._balancer.source
-        changed, self._changed = self._changed, set()
-        self._channel.send(
-            {
-                "kind": "report",
-                "nodes": source.nodes(),
-                "totals": source.totals(),
-                "hindrance": source.hindrance(),
-                "numbers": source.numbers(),
-                "changed": list(changed),
-            }
-        )
+        try:
+            self._channel.send(
+                {
+                    "kind": "report",
+                    "nodes": source.nodes(),
+                    "totals": source.totals(),
+                    "hindrance": source.hindrance(),
+                    "numbers": source.numbers(),
+                    "changed": list(self._changed),
+                }
+            )
+        except Exception:
+            # A fault of ours must neither end the reports for good nor keep an order from its answer.
+            log.exception("report.failed")
+        else:
+            self._changed.clear()
 
 
 def _configure_logs(settings: Settings, worker: str) -> None:

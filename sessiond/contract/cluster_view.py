@@ -3,7 +3,6 @@
 Readers take what they know and ignore the rest, so that a newer node can say more.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
@@ -68,7 +67,7 @@ class ClusterView:
             MemberView(**{**_known(row), "state": MemberState(row["state"]), "role": _role(row)})
             for row in body["members"]
         )
-        return cls(body["cluster"], body["node"], body["quorum"], members)
+        return cls(_text(body, "cluster"), _text(body, "node"), _text(body, "quorum"), members)
 
 
 def _role(body: Mapping[str, Any]) -> NodeRole:
@@ -76,8 +75,19 @@ def _role(body: Mapping[str, Any]) -> NodeRole:
     return "state" if body.get("role") == "state" else "app"
 
 
+def _text(body: Mapping[str, Any], name: str) -> str:
+    text = body[name]
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be text")
+    return text
+
+
 def _known(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a member's row; those with a default may be missing."""
+    """The fields of a member's row; those with a default may be missing. What lists of nodes are made of has its type."""
+    for name in ("name", "http", "cluster", "api", "zone"):
+        _text(row, name)
+    if not isinstance(row["incarnation"], int):
+        raise TypeError("incarnation must be a whole number")
     needed = (each.name for each in fields(MemberView) if each.default is MISSING)
     optional = (each.name for each in fields(MemberView) if each.default is not MISSING)
     return {name: row[name] for name in needed} | {name: row[name] for name in optional if name in row}
@@ -111,18 +121,35 @@ class Load:
         """A plain number, from a stand-in for a node of ours, is taken for `cpu`. Raises KeyError, TypeError, ValueError."""
         if not isinstance(body, Mapping):
             return cls(cpu=_amount(body))
-        return cls(int(body["in_flight"]), _amount(body["loop_lag_ms"]), _amount(body["cpu"]))
+        return cls(_count(body["in_flight"]), _amount(body["loop_lag_ms"]), _amount(body["cpu"]))
+
+
+AMOUNT_MAX = 2**53
+"""More than this of anything is nonsense. So much fits into every format that it may travel in, and so do sums of it."""
 
 
 def _amount(value: Any) -> float:
     number = float(value)
-    if not 0.0 <= number < math.inf:
+    if not 0.0 <= number <= AMOUNT_MAX:
         raise ValueError(f"{value!r} is no amount")
     return number
 
 
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= AMOUNT_MAX:
+        raise ValueError("out of all bounds for a count")
+    return number
+
+
 REASON_CHARS_MAX = 200
-"""So much of a node's reason is kept: it is shown in tables and logs."""
+"""So much of a node's words is kept: they are shown in tables and logs."""
+
+
+def _words(value: Any) -> str:
+    """One line that can be encoded, whatever it was: half a surrogate pair, which JSON can hold, cannot, and control
+    characters write lines of their own into a log."""
+    return "".join(each if each.isprintable() else "?" for each in str(value)[:REASON_CHARS_MAX])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +174,11 @@ class HealthView:
     def from_json(cls, body: Mapping[str, Any]) -> "HealthView":
         """Raises KeyError, TypeError or ValueError on a body that is not a health view."""
         return cls(
-            str(body["node"]),
+            _words(body["node"]),
             MemberState(body["state"]),
-            int(body["primaries"]),
-            int(body["backups"]),
+            _count(body["primaries"]),
+            _count(body["backups"]),
             Load.from_json(body["load"]),
             _role(body),
-            str(body.get("reason", ""))[:REASON_CHARS_MAX],
+            _words(body.get("reason", "")),
         )

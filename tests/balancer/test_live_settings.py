@@ -229,9 +229,7 @@ CASES = {
     "slow_start_s": Case(0.0, warmth, 1.0),
     "panic_threshold": Case(0.9, panics_with_half_up, True),
     "cookie_name": Case("ID", lambda balancer: service(balancer).router._route_of(b"ID=%b.node1" % (b"A" * 28), b"/"), "node1"),
-    "admin_token_file": Case(
-        Path("token"), lambda balancer: balancer._admin._api.token, "s3cret", {"admin": "0.0.0.0:0", "insecure": True}
-    ),
+    "admin_token_file": Case(Path("token"), lambda balancer: balancer._admin._api.token, "s3cret"),
     "insecure": Case(True, of_balancer("insecure")),
     "trusted_network": Case(("10.0.0.0/8",), lambda balancer: tuple(map(str, service(balancer).trusted_networks))),
     "request_head_bytes_max": Case(1001, lambda balancer: service(balancer).request_limits.head_bytes_max),

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,28 @@ async def test_who_is_turned_away_hears_what_the_nodes_say_and_not_where_they_ar
         await balancer.stop()
 
 
+async def test_words_that_no_text_can_hold_keep_nobody_from_an_answer(web: aiohttp.ClientSession) -> None:
+    view = {"node": "node1", "state": "suspect", "primaries": 0, "backups": 0, "load": 0.0}
+    body = json.dumps({**view, "reason": "is \ud800\r\nlost"}).encode()
+
+    async def decline(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(
+            b"HTTP/1.1 503 X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        )
+
+    node = ScriptedNode("node1", decline)
+    await node.start()
+    balancer = Balancer(settings_for([node]))
+    await balancer.start()
+    try:
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert await answer.text() == "503 Service Unavailable: no node is up; node1 is ???lost\n"
+    finally:
+        await balancer.stop()
+        await node.stop()
+
+
 async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSession) -> None:
     checked = asyncio.Event()
 
@@ -235,12 +258,66 @@ async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSe
             await node.stop()
 
 
-async def test_off_loopback_the_admin_port_asks_for_the_token(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path
+async def test_it_is_ready_exactly_while_there_is_a_node_for_requests(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    settings = settings_for(nodes, health_interval_s=600.0)
+    balancer = Balancer(settings)
+    await balancer.start()
+
+    async def ready() -> bool:
+        async with web.get(f"http://{balancer.admin_address}/readyz") as answer:
+            is_ready = answer.status == 200
+        async with web.get(f"http://{balancer.listen_address}/") as answer:
+            assert (answer.status == 200) == is_ready
+        return is_ready
+
+    try:
+        pool = balancer.pool
+        one, two = pool.nodes.values()
+        pool.set_order(two, NodeState.MAINTENANCE)
+        pool.set_order(one, NodeState.DRAINING)
+        assert await ready()
+        pool.set_order(one, NodeState.UP)
+        pool.check_failed(one, one.health.check_started(), "of no use", deliberate=True)
+        assert not await ready()
+        await balancer.reload(replace(settings, panic_threshold=0.5))
+        assert await ready()
+    finally:
+        await balancer.stop()
+
+
+async def test_a_node_that_nobody_has_asked_yet_makes_it_not_ready(web: aiohttp.ClientSession) -> None:
+    checked = asyncio.Event()
+
+    async def hold_the_check(connection: Connection) -> None:
+        await checked.wait()
+        await serve(connection)
+
+    node = ScriptedNode("node1", hold_the_check)
+    await node.start()
+    balancer = Balancer(settings_for([], discover=("127.0.0.1:9",)))  # which finds nobody
+    await balancer.start()
+    try:
+        balancer.pool.set_nodes([NodeSpec("node1", node.address)], Patience(rise=1, fall=3, request_fall=10))
+        async with web.get(f"http://{balancer.admin_address}/readyz") as answer:
+            assert (answer.status, (await answer.json())["error"]) == (503, "no_node_up")
+        checked.set()
+        await until(lambda: balancer.pool.up)
+        await text(web, f"http://{balancer.admin_address}/readyz")
+    finally:
+        checked.set()
+        await balancer.stop()
+        await node.stop()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+async def test_the_admin_port_asks_for_the_token_wherever_it_listens(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, tmp_path: Path, host: str
 ) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    balancer = Balancer(settings_for(nodes, admin="0.0.0.0:0", admin_token_file=token))
+    balancer = Balancer(settings_for(nodes, admin=f"{host}:0", admin_token_file=token))
     await balancer.start()
     try:
         admin = f"http://127.0.0.1:{balancer.admin_address.port}"
@@ -255,6 +332,9 @@ async def test_off_loopback_the_admin_port_asks_for_the_token(
         await text(web, admin + "/v1/nodes", headers={"Authorization": "Bearer s3cret"})
         basic = "Basic " + base64.b64encode(b"anybody:s3cret").decode()
         await text(web, admin + "/v1/nodes", headers={"Authorization": basic})
+        by_name = {"Authorization": basic, "Host": "lb.site", "Origin": "http://lb.site"}
+        async with web.put(admin + "/v1/nodes/node1", json={"weight": 2}, headers=by_name) as answer:
+            assert answer.status == 200
         for wrong in ("Bearer wrong", "Bearer", "Basic s3cret", "Basic !", "Digest s3cret", "Bearer \xe9"):
             async with web.get(admin + "/v1/nodes", headers={"Authorization": wrong}) as answer:
                 assert answer.status == 401
@@ -351,30 +431,109 @@ async def test_the_cluster_can_name_the_nodes(nodes: list[ScriptedNode], web: ai
         await api.stop()
 
 
-async def test_who_waits_for_a_node_that_is_ordered_away_goes_to_another(
-    nodes: list[ScriptedNode], web: aiohttp.ClientSession
-) -> None:
-    may_answer = asyncio.Event()
+class Slow:
+    """A node's script that lets requests wait until `may_answer`."""
 
-    async def slow(connection: Connection) -> None:
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, connection: Connection) -> None:
         while request := await connection.request():
             if request.line.split(b" ")[1] != b"/_sessiond/health":
-                await may_answer.wait()
+                await self.may_answer.wait()
             await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnode1")
 
-    nodes[0].script = slow
+
+async def one_served_and_one_waiting(
+    balancer: Balancer, web: aiohttp.ClientSession
+) -> tuple[asyncio.Task[str], asyncio.Task[str]]:
+    """Requests at node1, which takes one at a time."""
+    url = f"http://{balancer.listen_address}/"
+    cookies = {"Cookie": f"SESSIONID={TOKEN}.node1"}
+    first = asyncio.create_task(text(web, url, headers=cookies))
+    await until(lambda: balancer.pool.nodes["node1"].active)
+    second = asyncio.create_task(text(web, url, headers=cookies))
+    await until(lambda: balancer.pool.nodes["node1"].queued)
+    return first, second
+
+
+@pytest.mark.parametrize("order", [NodeState.MAINTENANCE, NodeState.DRAINING])
+async def test_who_waits_for_a_node_that_is_ordered_away_goes_to_another(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, order: NodeState
+) -> None:
+    nodes[0].script = slow = Slow()
     balancer = Balancer(settings_for(nodes, node_connections_max=1))
     await balancer.start()
     try:
-        url = f"http://{balancer.listen_address}/"
-        cookies = {"Cookie": f"SESSIONID={TOKEN}.node1"}
-        first = asyncio.create_task(text(web, url, headers=cookies))
-        await until(lambda: balancer.pool.nodes["node1"].active)
-        second = asyncio.create_task(text(web, url, headers=cookies))
-        await until(lambda: balancer.pool.nodes["node1"].queued)
-        balancer.pool.set_order(balancer.pool.nodes["node1"], NodeState.MAINTENANCE)
+        first, second = await one_served_and_one_waiting(balancer, web)
+        balancer.pool.set_order(balancer.pool.nodes["node1"], order)
         assert await second == "node2"
-        may_answer.set()
+        slow.may_answer.set()
         assert await first == "node1"
     finally:
         await balancer.stop()
+
+
+async def test_who_waits_for_the_last_node_as_it_begins_to_drain_is_served_there_unless_another_comes(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    nodes[0].script = slow = Slow()
+    balancer = Balancer(settings_for(nodes, node_connections_max=1, health_interval_s=600.0))
+    await balancer.start()
+    try:
+        pool = balancer.pool
+        one, two = pool.nodes.values()
+        pool.set_order(two, NodeState.MAINTENANCE)
+        first, second = await one_served_and_one_waiting(balancer, web)
+        pool.set_order(one, NodeState.DRAINING)
+        pool.unreachable(two, "refused")  # news of others change nothing for those who wait
+        assert one.queued == 1
+        slow.may_answer.set()
+        assert (await first, await second) == ("node1", "node1")
+        slow.may_answer.clear()
+        first, second = await one_served_and_one_waiting(balancer, web)
+        pool.set_order(two, NodeState.UP)
+        while not two.is_up:
+            pool.check_passed(two, two.health.check_started(), sessions=None, draining=False)
+        assert await second == "node2"
+        slow.may_answer.set()
+        await first
+    finally:
+        await balancer.stop()
+
+
+@pytest.mark.parametrize("how", ["another is back", "another was taken out", "panics are switched off"])
+async def test_who_waits_for_a_node_that_counted_as_up_in_a_panic_goes_to_another_when_that_is_over(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession, how: str
+) -> None:
+    third = ScriptedNode("node3", serve)
+    await third.start()
+    nodes[0].script = slow = Slow()
+    settings = settings_for(
+        [*nodes, third], node_connections_max=1, health_interval_s=600.0, health_rise=1, panic_threshold=0.4
+    )
+    balancer = Balancer(settings)
+    await balancer.start()
+    try:
+        pool = balancer.pool
+        one, two, _ = pool.nodes.values()
+        for node in (one, two):
+            pool.check_failed(node, node.health.check_started(), "of no use", deliberate=True)
+        assert pool.is_panicking
+        first, second = await one_served_and_one_waiting(balancer, web)
+        match how:
+            case "another is back":
+                pool.check_passed(two, two.health.check_started(), sessions=None, draining=False)
+            case "another was taken out":
+                specs = [node.spec for node in pool.nodes.values() if node is not two]
+                pool.set_nodes(specs, Patience(rise=1, fall=3, request_fall=10))
+            case _:
+                await balancer.reload(replace(settings, panic_threshold=0.0))
+        assert not pool.is_panicking
+        assert one.queued == 0
+        assert await second in ("node2", "node3")
+        slow.may_answer.set()
+        assert await first == "node1"
+    finally:
+        await balancer.stop()
+        await third.stop()

@@ -82,6 +82,19 @@ def test_health_says_why_no_session_begins_there_in_not_too_many_words() -> None
     assert HealthView.from_json(health).reason == ""
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("has \ud800 and \udcff", "has ? and ?"),
+        ("is\r\nX-Evil: 1\x1b[2J", "is??X-Evil: 1?[2J"),
+        ("wartet auf Müllers Segen – 猫", "wartet auf Müllers Segen – 猫"),
+    ],
+)
+def test_a_nodes_words_are_one_line_that_can_be_shown_whatever_it_says(told: str, shown: str) -> None:
+    health = HealthView.from_json(json.loads(json.dumps({**HEALTH.to_json(), "node": told, "reason": told})))
+    assert (health.node, health.reason) == (shown, shown)
+
+
 def test_a_state_node_is_told_from_the_others() -> None:
     row = replace(ALIVE, role="state")
     assert ClusterView.from_json(replace(VIEW, members=(row,)).to_json()).members[0].role == "state"
@@ -104,7 +117,17 @@ def test_what_a_newer_node_says_besides_is_ignored() -> None:
         {"cluster": "c", "node": "n", "quorum": "any", "members": 1},
         {"cluster": "c", "node": "n", "quorum": "any", "members": [1]},
         {"cluster": "c", "node": "n", "quorum": "any", "members": [{}]},
-        {**VIEW.to_json(), "members": [{**VIEW.to_json()["members"][0], "state": "well"}]},
+        *(
+            {**VIEW.to_json(), "members": [{**VIEW.to_json()["members"][0], **change}]}
+            for change in (
+                {"state": "well"},
+                {"name": ["x"]},
+                {"name": 5},
+                {"http": None},
+                {"incarnation": "1"},
+            )
+        ),
+        {**VIEW.to_json(), "node": ["x"]},
     ],
 )
 def test_a_body_that_is_no_view_is_one_of_the_errors_that_readers_expect(body: dict[str, object]) -> None:
@@ -114,7 +137,18 @@ def test_a_body_that_is_no_view_is_one_of_the_errors_that_readers_expect(body: d
 
 @pytest.mark.parametrize(
     "change",
-    [{"state": "well"}, {"primaries": "many"}, {"load": None}, {"load": {}}, {"load": -1}, {"load": "nan"}],
+    [
+        {"state": "well"},
+        {"primaries": "many"},
+        {"primaries": -1},
+        {"backups": 2**64},  # more than some formats have room for
+        {"load": None},
+        {"load": {}},
+        {"load": -1},
+        {"load": "nan"},
+        {"load": 1e308},
+        {"load": {"in_flight": 10**400, "loop_lag_ms": 0, "cpu": 0}},
+    ],
 )
 def test_a_body_that_is_no_health_is_one_of_the_errors_that_readers_expect(change: dict[str, object]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):

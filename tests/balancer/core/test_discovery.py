@@ -113,6 +113,16 @@ def test_a_member_that_cannot_be_reached_is_a_problem_and_the_others_are_taken()
     assert [problem[:20] for problem in problems] == ["b: 'nowhere' is not ", "c: nobody can connec"]
 
 
+@pytest.mark.parametrize("name", ["a b", "node.one", "", "\ud800", "x" * 64, "node1\n"])
+def test_a_name_that_no_node_can_have_is_a_problem_and_the_others_are_taken(name: str) -> None:
+    members = Members(FORGET_S, lambda _name: False)
+    problems = members.heard(view(row("a"), row(name)), 0.0)
+    assert [spec.name for spec in members.specs] == ["a"]
+    (problem,) = problems
+    assert problem.endswith("no node can have this name")
+    assert problem.isprintable()
+
+
 def test_another_cluster_is_refused_and_changes_nothing() -> None:
     members = Members(FORGET_S, lambda _name: False)
     members.heard(view(row("a")), 0.0)

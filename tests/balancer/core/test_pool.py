@@ -75,6 +75,18 @@ def test_a_name_at_another_address_is_another_node_with_the_same_counters_and_or
     assert new.state is NodeState.DOWN
 
 
+def test_who_is_turned_away_hears_nothing_of_nodes_that_were_ordered_away() -> None:
+    pool = pool_of(spec("a"), spec("b"), spec("c"))
+    for node, said in zip(pool.nodes.values(), ("is old", "is odd", "is joining"), strict=True):
+        number = node.health.check_started()
+        pool.check_failed(node, number, f"the node says that it {said}", deliberate=True, said=said)
+    pool.set_order(pool.nodes["a"], NodeState.MAINTENANCE)
+    pool.set_order(pool.nodes["b"], NodeState.DRAINING)
+    assert pool.why_none_is_up() == "no node is up; c is joining"
+    pool.set_order(pool.nodes["c"], NodeState.MAINTENANCE)
+    assert pool.why_none_is_up() == "no node is up"
+
+
 def test_an_operators_weight_stays_until_the_list_says_another_one_than_before() -> None:
     pool = pool_of(spec("a", weight=2))
     pool.set_weight(pool.nodes["a"], 9)

@@ -106,6 +106,23 @@ def test_a_session_whose_node_is_not_up_goes_to_any_that_is(state: str) -> None:
     assert min(found.values()) > 50
 
 
+def test_a_suffix_that_names_no_node_is_as_good_as_none() -> None:
+    pool = pool_of("node1", "node2")
+    pool.nodes["node1"].active = 100
+    router = Router(pool, route_finder("SESSIONID"), random.Random(7), "least-connections")
+    assert {router.first(field, b"/") for field in (b"", cookie(b"gone")) * 50} == {pool.nodes["node2"]}
+
+
+def test_a_suffix_that_names_no_node_may_tell_of_a_likely_backup_all_the_same() -> None:
+    pool = pool_of("node1", "node2")
+    node1 = pool.nodes["node1"]
+    node1.active = 100
+    router = Router(
+        pool, route_finder("SESSIONID"), random.Random(7), "least-connections", lambda *_arguments: node1
+    )
+    assert router.first(cookie(b"gone"), b"/") is node1
+
+
 def test_without_a_node_that_is_up_draining_ones_serve_and_others_never() -> None:
     pool = pool_of("node1", "node2", "node3")
     router = router_of(pool)

@@ -14,6 +14,7 @@ from balancer.core.target import Target, interpret, is_internal
         b"/_sessiond", b"/_sessiond/", b"/_sessiond/health", b"//_sessiond/", b"/%5F%73essiond/", b"/%255fsessiond",
         b"/%25255fsessiond", b"/a/../_sessiond", b"/a/..%2f_sessiond", b"/a/..%5c_sessiond", b"/./%2e/_sessiond", b"/_sessiond/..",
         b"/_sessiond;x=y/health", b"/_Sessiond/", b"/..//_sessiond", b"/a/b/../../_sessiond/x", b"/%2525252525255fsessiond",
+        b"//x/_sessiond/health", b"///x:80/_sessiond", b"/%2fx/%5fsessiond/", b"/\\x/_sessiond/", b"//x/a/../_sessiond",
     ],
 )  # fmt: skip
 def test_every_way_to_the_nodes_own_paths_is_seen(path: bytes) -> None:
@@ -23,7 +24,8 @@ def test_every_way_to_the_nodes_own_paths_is_seen(path: bytes) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [b"/", b"*", b"/a", b"/_sessiondx", b"/a/_sessiond/health", b"/?/_sessiond/", b"/%20/%7e", b"/a/..", b"/x_sessiond/", b"/%"],
+    [b"/", b"*", b"/a", b"/_sessiondx", b"/a/_sessiond/health", b"/?/_sessiond/", b"/%20/%7e", b"/a/..", b"/x_sessiond/", b"/%",
+     b"//x/a/_sessiond/", b"//_sessiondx/%61", b"//%61"],
 )  # fmt: skip
 def test_other_paths_are_left_alone(path: bytes) -> None:
     assert not is_internal(path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from balancer.core.health import Patience
@@ -54,6 +55,24 @@ class Following:
     @property
     def names(self) -> list[str]:
         return list(self.pool.nodes)
+
+
+async def test_a_fault_of_ours_in_the_first_round_is_not_the_end_of_following(
+    apis: tuple[FakeApi, FakeApi], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = Following(apis[0])
+    hear, failures = following.discovery._heard, [RuntimeError("a fault"), RuntimeError("a fault")]
+
+    def fail_or_hear(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        hear(*arguments)
+
+    monkeypatch.setattr(following.discovery, "_heard", fail_or_hear)
+    with structlog.testing.capture_logs() as lines:
+        async with following:
+            await until(lambda: following.names == ["node1", "node2"])
+    assert [line["event"] for line in lines].count("discovery.failed") == 2
 
 
 async def test_members_are_known_when_it_has_started_and_changes_are_followed(

@@ -110,6 +110,59 @@ async def test_a_place_whose_next_worker_cannot_be_started_at_once_gets_one_late
         await ask(supervisor)
 
 
+async def test_a_worker_that_ends_by_a_signal_without_a_name_is_replaced(supervisor: Supervisor) -> None:
+    keeper, number = supervisor.keepers[0], signal.SIGRTMIN + 6
+    assert keeper.pid is not None
+    with structlog.testing.capture_logs() as lines:
+        os.kill(keeper.pid, number)
+        await until(lambda: keeper.starts == 2 and keeper.is_serving)
+    assert [line["signal"] for line in lines if line["event"] == "worker.ended"] == [f"signal {number}"]
+
+
+@pytest.mark.parametrize("where", ["_instructions", "_on_end"])
+async def test_a_fault_of_ours_leaves_no_place_without_a_worker_or_with_two(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr("balancer.workers.keeper.START_SPACING_S", 0.1)
+    keeper = supervisor.keepers[0]
+    do, pids = getattr(keeper, where), [keeper.pid]
+
+    def fail_once(argument: Any) -> Any:
+        setattr(keeper, where, do)
+        pids.append(keeper.pid)
+        raise RuntimeError("a fault")
+
+    setattr(keeper, where, fail_once)
+    assert keeper.pid is not None
+    os.kill(keeper.pid, signal.SIGKILL)
+    await until(lambda: keeper.starts > 1 and keeper.is_serving)
+    for pid in pids:
+        if pid is not None:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+async def test_what_can_be_stopped_is_stopped_whatever_fails(
+    nodes: list[ScriptedNode], web: aiohttp.ClientSession
+) -> None:
+    supervisor = Supervisor(settings_for(nodes, workers=2))
+    await supervisor.start()
+    stop = supervisor.keepers[0].stop
+
+    async def stop_and_fail(drain_timeout_s: float) -> None:
+        await stop(drain_timeout_s)
+        raise RuntimeError("a fault")
+
+    supervisor.keepers[0].stop = stop_and_fail  # type: ignore[method-assign]  # the only way to break it
+    admin = f"http://{supervisor.admin_address}/healthz"
+    with structlog.testing.capture_logs() as lines:
+        await supervisor.stop()
+    assert [line["worker"] for line in lines if line["event"] == "worker.not_stopped"] == [1]
+    assert [keeper.pid for keeper in supervisor.keepers] == [None, None]
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await web.get(admin)
+
+
 async def test_a_worker_that_was_told_to_end_and_does_so_in_peace_says_so_with_its_exit_code(
     nodes: list[ScriptedNode],
 ) -> None:
