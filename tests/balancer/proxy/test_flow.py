@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.balancer.proxy.stage import DEADLINE_S, OK, Connection, ScriptedNode, Stage, get, until
+from tests.balancer.proxy.stage import (
+    DEADLINE_S,
+    OK,
+    Connection,
+    ScriptedNode,
+    Stage,
+    get,
+    shrink_buffer,
+    until,
+)
 
 pytestmark = pytest.mark.over_tls
 
@@ -297,11 +306,6 @@ async def test_a_client_that_has_sent_all_gets_all_answers_however_late_it_reads
         for _ in range(1500):
             assert (await client.answer())[0] == 200
         assert await client.everything() == b""
-
-
-def shrink_buffer(transport: asyncio.BaseTransport) -> None:
-    """The kernel's, so that little is enough to fill it."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
 
 
 async def read_slowly(stage: Stage, length: int) -> int:
