@@ -119,6 +119,12 @@ class Upstream(asyncio.Protocol):
             # Bytes that nobody asked for: whatever they are, no later answer from here can be trusted.
             self.transport.abort()
             return
+        if self._head is None and self._flushes_before == self._connections.outbox.flushes:
+            # Nor has the node been asked for these: the request waits for the end of the turn.
+            self._exchange = None
+            self.transport.abort()
+            exchange.upstream_lost(self, "spoke before it was asked")
+            return
         self._counters.bytes_received += len(data)
         try:
             head = self._reader.whole(data) if self._head is None else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 
 import pytest
 
@@ -443,6 +444,27 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         await client.answer()
         said.set()
         await until(lambda: stage.service.connections["node1"].idle_count == 0)
+
+
+@pytest.mark.plain
+async def test_bytes_that_came_before_the_request_left_are_nobodys_answer() -> None:
+    connections: list[Connection] = []
+
+    async def script(connection: Connection) -> None:
+        connections.append(connection)
+        await answer_ok(connection)
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(GET)
+        await client.answer()
+        # In one turn of the balancer's loop: a request, and what nobody asked for on the connection that it will take.
+        for writer, data in ((client.writer, POST), (connections[0].writer, OK.replace(b"hi", b"no"))):
+            os.write(writer.get_extra_info("socket").fileno(), data)
+        assert (await client.answer())[2] == b"hi"
+        assert [request.body for request in node.requests] == [b"", b"hello"]
+        assert node.connections == 2
 
 
 async def test_a_post_goes_out_again_if_its_connection_was_closing_before_a_byte_of_it_left(
