@@ -5,23 +5,18 @@ complete and not one byte is left over; anything else closes it. So no answer ca
 """
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING
 
 from balancer.core.framing import Refused
 from balancer.core.reader import Limits
 from balancer.core.response import SWITCHING_PROTOCOLS, ResponseReader
 from balancer.proxy.progress import Progress
+from balancer.proxy.resets import reset
 
 if TYPE_CHECKING:
     from balancer.core.response import ResponseHead
     from balancer.proxy.connections import NodeConnections
     from balancer.proxy.exchange import Exchange
-
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER of no time: close drops what is unsent, and says so with a reset."""
 
 
 class Upstream(asyncio.Protocol):
@@ -76,10 +71,10 @@ class Upstream(asyncio.Protocol):
         deliver it when that is mended, long after the client has given up and gone on. So the connection is reset.
         """
         self._exchange = None
-        raw = self.transport.get_extra_info("socket")
-        if raw is not None and not self.transport.is_closing():
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        if self.transport.is_closing():
+            self.transport.abort()
+        else:
+            reset(self.transport)
 
     def give_up(self, reason: str) -> None:
         """Do not wait for an answer that has not begun."""

@@ -158,6 +158,41 @@ async def test_an_answer_that_breaks_off_is_never_repeated_and_the_client_can_te
         assert stage["node1"].counters.failures == 1
 
 
+CHUNKED_HALF = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+UNTIL_CLOSE_HALF = b"HTTP/1.1 200 OK\r\n\r\nhalf"
+OF_HTTP_1_0 = b"GET / HTTP/1.0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [(OF_HTTP_1_0, CHUNKED_HALF), (OF_HTTP_1_0, UNTIL_CLOSE_HALF), (GET, UNTIL_CLOSE_HALF)],
+    ids=["HTTP/1.0, chunked by the node", "HTTP/1.0, until the close", "HTTP/1.1, until the close"],
+)
+@pytest.mark.parametrize("how", ["reset", "silence"])
+async def test_half_an_answer_whose_end_is_the_connections_end_does_not_look_complete(
+    request_bytes: bytes, answer: bytes, how: str
+) -> None:
+    arrived = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer)
+        await arrived.wait()
+        if how == "reset":
+            connection.reset()
+        await connection.closed()
+
+    node = ScriptedNode("node1", script)
+    limit = {"response_idle_timeout_s": 0.3} if how == "silence" else {}
+    async with Stage(node, **limit) as stage:
+        client = await stage.client()
+        await client.send(request_bytes)
+        await client.until(b"half")
+        arrived.set()
+        with pytest.raises(ConnectionResetError):
+            await client.read(1)
+
+
 async def test_when_every_node_fails_the_client_is_told_after_a_few_attempts() -> None:
     nodes = [ScriptedNode(f"node{i}", close_at_request) for i in range(1, 8)]
     async with Stage(*nodes) as stage:
