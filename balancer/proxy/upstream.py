@@ -215,7 +215,10 @@ class Upstream(asyncio.Protocol):
         self.has_served = True
         if self._is_paused:
             self.resume()
-        if head.keeps_alive and exchange.request_is_complete and not self._reader.pending_bytes:
+        if not exchange.request_is_complete or self.transport.get_write_buffer_size():
+            # The node may never take the rest: a close would wait for that as well as the next request.
+            self.drop()
+        elif head.keeps_alive and not self._reader.pending_bytes:
             self._connections.release(self)
         else:
             self.transport.close()
