@@ -14,6 +14,7 @@ from balancer.core.request import RequestHead, RequestReader
 from balancer.proxy.answers import answer
 from balancer.proxy.exchange import Exchange
 from balancer.proxy.progress import Progress
+from balancer.proxy.resets import reset
 
 if TYPE_CHECKING:
     from balancer.proxy.service import ProxyService
@@ -200,9 +201,13 @@ class Downstream(asyncio.Protocol):
             self._await_request()
 
     def abort(self) -> None:
-        """Cut the connection so that the client can tell that its answer was not complete."""
+        """End the connection now. Where that cuts an answer, the client must be able to tell, even if the answer ends with the
+        connection: only a reset says so."""
         self._service.outbox.flush()
-        self.transport.abort()
+        if self._exchange is not None or self.transport.get_write_buffer_size():
+            reset(self.transport)
+        else:
+            self.transport.abort()
 
     def adjust_reading(self) -> None:
         """Read from the client only what there is room for."""

@@ -205,6 +205,8 @@ class Exchange:
         self._queue = None
         log.debug("attempt.turned_away", node=node.name, reason=reason)
         following = self._another(node)
+        if following is None and node in self._service.pool.last_resort:
+            following = node  # it still serves those who have nowhere else to go: this one waits on
         if following is None:
             self._answer(UNAVAILABLE, self._service.pool.why_none_is_up())
         else:

@@ -52,8 +52,8 @@ class NodeQueue:
         asyncio.get_running_loop().call_soon(self._admit)
 
     def turn_away(self, reason: str) -> None:
-        """The node takes no more requests: all go elsewhere."""
-        while self._waiting:
+        """The node takes no more requests: all go elsewhere. Who has nowhere to go may come back here, in the order of coming."""
+        for _ in range(len(self._waiting)):
             self._next().turned_away(self.node, reason)
 
     def retire(self, reason: str) -> None:

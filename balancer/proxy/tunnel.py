@@ -46,13 +46,14 @@ class Tunnel:
         client, node = self._ends
         for end in self._ends:
             end.transport.set_protocol(end)
-        client.send(from_node)
-        node.send(from_client)
         for end, is_full in ((client, client_is_full), (node, node_is_full)):
             if is_full:
                 end.pause_writing()
             else:
                 end.resume_writing()
+        # Last: they may fill an end, which then says so itself.
+        client.send(from_node)
+        node.send(from_client)
         self._deadlines.watch(self)
 
     def touch(self) -> None:

@@ -5,23 +5,18 @@ complete and not one byte is left over; anything else closes it. So no answer ca
 """
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING
 
 from balancer.core.framing import Refused
 from balancer.core.reader import Limits
 from balancer.core.response import SWITCHING_PROTOCOLS, ResponseReader
 from balancer.proxy.progress import Progress
+from balancer.proxy.resets import reset
 
 if TYPE_CHECKING:
     from balancer.core.response import ResponseHead
     from balancer.proxy.connections import NodeConnections
     from balancer.proxy.exchange import Exchange
-
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER of no time: close drops what is unsent, and says so with a reset."""
 
 
 class Upstream(asyncio.Protocol):
@@ -76,10 +71,10 @@ class Upstream(asyncio.Protocol):
         deliver it when that is mended, long after the client has given up and gone on. So the connection is reset.
         """
         self._exchange = None
-        raw = self.transport.get_extra_info("socket")
-        if raw is not None and not self.transport.is_closing():
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        if self.transport.is_closing():
+            self.transport.abort()
+        else:
+            reset(self.transport)
 
     def give_up(self, reason: str) -> None:
         """Do not wait for an answer that has not begun."""
@@ -118,6 +113,12 @@ class Upstream(asyncio.Protocol):
         if exchange is None:
             # Bytes that nobody asked for: whatever they are, no later answer from here can be trusted.
             self.transport.abort()
+            return
+        if self._head is None and self._flushes_before == self._connections.outbox.flushes:
+            # Nor has the node been asked for these: the request waits for the end of the turn.
+            self._exchange = None
+            self.transport.abort()
+            exchange.upstream_lost(self, "spoke before it was asked")
             return
         self._counters.bytes_received += len(data)
         try:
@@ -214,7 +215,10 @@ class Upstream(asyncio.Protocol):
         self.has_served = True
         if self._is_paused:
             self.resume()
-        if head.keeps_alive and exchange.request_is_complete and not self._reader.pending_bytes:
+        if not exchange.request_is_complete or self.transport.get_write_buffer_size():
+            # The node may never take the rest: a close would wait for that as well as the next request.
+            self.drop()
+        elif head.keeps_alive and not self._reader.pending_bytes:
             self._connections.release(self)
         else:
             self.transport.close()

@@ -64,6 +64,11 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+def shrink_buffer(transport: asyncio.BaseTransport) -> None:
+    """The kernel's, so that little is enough to fill it."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+
+
 @dataclass
 class Request:
     """A request as a node received it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 
 import pytest
 
@@ -155,6 +156,41 @@ async def test_an_answer_that_breaks_off_is_never_repeated_and_the_client_can_te
         assert await client.everything() in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
         assert other.requests == []
         assert stage["node1"].counters.failures == 1
+
+
+CHUNKED_HALF = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+UNTIL_CLOSE_HALF = b"HTTP/1.1 200 OK\r\n\r\nhalf"
+OF_HTTP_1_0 = b"GET / HTTP/1.0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "answer"),
+    [(OF_HTTP_1_0, CHUNKED_HALF), (OF_HTTP_1_0, UNTIL_CLOSE_HALF), (GET, UNTIL_CLOSE_HALF)],
+    ids=["HTTP/1.0, chunked by the node", "HTTP/1.0, until the close", "HTTP/1.1, until the close"],
+)
+@pytest.mark.parametrize("how", ["reset", "silence"])
+async def test_half_an_answer_whose_end_is_the_connections_end_does_not_look_complete(
+    request_bytes: bytes, answer: bytes, how: str
+) -> None:
+    arrived = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(answer)
+        await arrived.wait()
+        if how == "reset":
+            connection.reset()
+        await connection.closed()
+
+    node = ScriptedNode("node1", script)
+    limit = {"response_idle_timeout_s": 0.3} if how == "silence" else {}
+    async with Stage(node, **limit) as stage:
+        client = await stage.client()
+        await client.send(request_bytes)
+        await client.until(b"half")
+        arrived.set()
+        with pytest.raises(ConnectionResetError):
+            await client.read(1)
 
 
 async def test_when_every_node_fails_the_client_is_told_after_a_few_attempts() -> None:
@@ -443,6 +479,27 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         await client.answer()
         said.set()
         await until(lambda: stage.service.connections["node1"].idle_count == 0)
+
+
+@pytest.mark.plain
+async def test_bytes_that_came_before_the_request_left_are_nobodys_answer() -> None:
+    connections: list[Connection] = []
+
+    async def script(connection: Connection) -> None:
+        connections.append(connection)
+        await answer_ok(connection)
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(GET)
+        await client.answer()
+        # In one turn of the balancer's loop: a request, and what nobody asked for on the connection that it will take.
+        for writer, data in ((client.writer, POST), (connections[0].writer, OK.replace(b"hi", b"no"))):
+            os.write(writer.get_extra_info("socket").fileno(), data)
+        assert (await client.answer())[2] == b"hi"
+        assert [request.body for request in node.requests] == [b"", b"hello"]
+        assert node.connections == 2
 
 
 async def test_a_post_goes_out_again_if_its_connection_was_closing_before_a_byte_of_it_left(

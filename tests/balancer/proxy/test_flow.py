@@ -7,7 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.balancer.proxy.stage import DEADLINE_S, OK, Connection, ScriptedNode, Stage, get, until
+from tests.balancer.proxy.stage import (
+    DEADLINE_S,
+    OK,
+    Connection,
+    ScriptedNode,
+    Stage,
+    get,
+    shrink_buffer,
+    until,
+)
 
 pytestmark = pytest.mark.over_tls
 
@@ -96,6 +105,50 @@ async def test_a_node_that_does_not_read_stops_the_client() -> None:
         go_on.set()
         assert await client.read(len(OK)) == OK
         await pumping
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("of_the_body", [0.9, 1.0])
+async def test_a_connection_is_given_up_whose_node_answers_before_it_has_taken_the_request(
+    of_the_body: float,
+) -> None:
+    length = 120_000
+    answer, leave = asyncio.Event(), asyncio.Event()
+
+    async def answer_and_stand_still(connection: Connection) -> None:
+        connection.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.reader._limit = 1000
+        if node.connections > 1:
+            await connection.request()
+            await connection.say(OK)
+            return
+        await connection.reader.readuntil(b"\r\n\r\n")
+        connection.writer.transport.pause_reading()
+        await answer.wait()
+        await connection.say(b"HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno")
+        await leave.wait()
+
+    node = ScriptedNode("node1", answer_and_stand_still)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length)
+        opened = stage.service.connections["node1"]._open
+        await until(lambda: opened)
+        (upstream,) = opened
+        shrink_buffer(upstream.transport)
+        await client.send(b"x" * int(length * of_the_body))
+        await until(lambda: upstream.transport.get_write_buffer_size() > 10_000)
+        (downstream,) = stage.service._clients
+        if of_the_body == 1.0:
+            await until(lambda: downstream._exchange is not None and downstream._exchange.request_is_complete)
+        answer.set()
+        status, _, body = await client.answer()
+        assert (status, body) == (413, b"no")
+        await until(lambda: not opened)
+        other = await stage.client()
+        await other.send(get())
+        assert (await other.answer())[0] == 200
+        leave.set()
 
 
 async def test_a_client_that_pipelines_without_end_is_not_read_without_end() -> None:
@@ -297,11 +350,6 @@ async def test_a_client_that_has_sent_all_gets_all_answers_however_late_it_reads
         for _ in range(1500):
             assert (await client.answer())[0] == 200
         assert await client.everything() == b""
-
-
-def shrink_buffer(transport: asyncio.BaseTransport) -> None:
-    """The kernel's, so that little is enough to fill it."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
 
 
 async def read_slowly(stage: Stage, length: int) -> int:

@@ -172,6 +172,20 @@ async def test_who_waits_for_the_last_node_as_it_is_taken_out_is_told_so() -> No
         assert (await first.answer())[0] == 200
 
 
+async def test_who_waits_for_the_last_node_as_it_begins_to_drain_waits_on_in_turn() -> None:
+    gate = Gate()
+    node = ScriptedNode("node1", gate)
+    async with Stage(node, node_connections_max=1) as stage:
+        clients = await asking(stage, 3)
+        stage.pool.set_order(stage["node1"], NodeState.DRAINING)
+        stage.service.connections["node1"].queue.turn_away("set by the operator")
+        assert stage["node1"].queued == 2
+        clients += await asking(stage, 1)
+        gate.let(4)
+        assert [(await client.answer())[0] for client in clients] == [200] * 4
+        assert [request.line.split()[1] for request in node.requests] == [b"/0", b"/1", b"/2", b"/0"]
+
+
 async def test_a_repetition_keeps_its_place() -> None:
     gate = Gate()
     served = 0

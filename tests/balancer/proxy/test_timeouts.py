@@ -9,7 +9,17 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from balancer.core.pool import NodeState
-from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, cookie, get, until
+from tests.balancer.proxy.stage import (
+    OK,
+    Client,
+    Connection,
+    ScriptedNode,
+    Stage,
+    cookie,
+    get,
+    shrink_buffer,
+    until,
+)
 
 pytestmark = pytest.mark.over_tls
 
@@ -27,7 +37,8 @@ async def test_a_slow_head_is_answered_408() -> None:
     async with Stage(ScriptedNode("node1"), request_head_timeout_s=SHORT) as stage:
         client = await stage.client()
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\nA:")
-        assert (await client.everything()).startswith(b"HTTP/1.1 408 ")
+        assert (await client.reader.read()).startswith(b"HTTP/1.1 408 ")
+        await until(lambda: not stage.service.active_connections)
 
 
 async def test_more_bytes_of_a_head_do_not_extend_its_time() -> None:
@@ -55,7 +66,35 @@ async def test_an_idle_connection_is_closed() -> None:
     async with Stage(ScriptedNode("node1"), client_keepalive_timeout_s=SHORT) as stage:
         client = await stage.client()
         await client.send(get())
-        assert await client.everything() == OK
+        assert await client.reader.read() == OK  # in order: a reset would raise
+
+
+async def everything(raw: socket.socket) -> None:
+    while await asyncio.get_running_loop().sock_recv(raw, 65_536):
+        pass
+
+
+@pytest.mark.plain
+async def test_an_answer_that_its_client_does_not_take_to_its_end_does_not_look_complete() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.say(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000)
+
+    async with Stage(ScriptedNode("node1", script), response_idle_timeout_s=SHORT) as stage:
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            raw.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(raw, tuple(stage.address))
+            await until(lambda: stage.service._clients)
+            (downstream,) = stage.service._clients
+            shrink_buffer(downstream.transport)
+            downstream.transport.set_write_buffer_limits(1_000_000)  # all of the answer is here in the end
+            await loop.sock_sendall(raw, get())
+            await until(lambda: downstream._is_ending)
+            await until(lambda: not stage.service.active_connections)
+            with pytest.raises(ConnectionResetError):
+                await everything(raw)
 
 
 async def test_a_body_that_stops_is_answered_408_and_not_blamed_on_the_node() -> None:

@@ -8,7 +8,17 @@ import pytest
 
 from balancer.proxy.tunnel import Tunnel, TunnelEnd
 from balancer.proxy.upstream import Upstream
-from tests.balancer.proxy.stage import OK, Client, Connection, ScriptedNode, Stage, answering, get, until
+from tests.balancer.proxy.stage import (
+    OK,
+    Client,
+    Connection,
+    ScriptedNode,
+    Stage,
+    answering,
+    get,
+    shrink_buffer,
+    until,
+)
 
 pytestmark = pytest.mark.over_tls
 
@@ -194,6 +204,56 @@ async def test_a_slow_reader_of_a_tunnel_stops_the_node() -> None:
                 await asyncio.sleep(0.002)
         assert sent < total * 3 // 4
         assert len(await client.everything()) == total
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("behind", ["client", "node"])
+async def test_bytes_that_follow_the_handshake_at_once_do_not_lift_back_pressure(behind: str) -> None:
+    agree, read = asyncio.Event(), asyncio.Event()
+    early = b"x" * 200_000
+
+    async def pump(writer: asyncio.StreamWriter) -> None:
+        for _ in range(200):
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+    async def script(connection: Connection) -> None:
+        connection.reader._limit = 1000  # it reads no further than it must
+        await connection.request()
+        await agree.wait()
+        await connection.say(AGREED + (early if behind == "client" else b""))
+        if behind == "client":
+            await pump(connection.writer)
+        await read.wait()
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        client.reader._limit = 1000
+        await client.send(get(b"/", ASK))
+        await until(lambda: node.requests)
+        (downstream,) = stage.service._clients
+        (upstream,) = stage.service.connections["node1"]._open
+        for transport in (downstream.transport, upstream.transport):
+            shrink_buffer(transport)
+            transport.set_write_buffer_limits(10_000)
+        if behind == "node":
+            await client.send(early)
+            await until(lambda: downstream._reader.pending_bytes > 65_000)
+        agree.set()
+        await client.until(b"\r\n\r\n")
+        pumping = asyncio.create_task(pump(client.writer)) if behind == "node" else None
+        (tunnel,) = stage.service._tunnels
+        transport = tunnel._ends[behind == "node"].transport
+        waiting = -1
+        while waiting != (waiting := transport.get_write_buffer_size()):
+            for _ in range(50):
+                await asyncio.sleep(0.002)
+        assert waiting < 1_000_000
+        if pumping is not None:
+            pumping.cancel()
+        read.set()
+        client.reset()
 
 
 async def test_shutdown_does_not_wait_for_tunnels() -> None:
