@@ -38,8 +38,8 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_node", "_note", "_phase",
-        "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_may_have_run", "_node", "_note",
+        "_phase", "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class Exchange:
         self._node: Node | None = None
         self._upstream: Upstream | None = None
         self._attempts = 0
+        self._may_have_run = False  # some of it may have left in an attempt that failed
         self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
@@ -261,12 +262,22 @@ class Exchange:
         elif allowed is not Remedy.NONE:
             self._tried = (*self._tried, node)
             following = self._another()
+        if self._phase is not Phase.UNSENT:
+            self._may_have_run = True
         if following is None or not service.budget.withdraw():
-            self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
+            self._answer_failure()
             return
         service.totals.retries += 1
         node.counters.retries += 1
         self._attempt(following, anew=following is node, has_place=following is node)
+
+    def _answer_failure(self) -> None:
+        """No attempt brought an answer, and there is no other one."""
+        pool = self._service.pool
+        if self._may_have_run:
+            self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
+        else:
+            self._answer(UNAVAILABLE, "no connection to the node" if pool.usable else pool.why_none_is_up())
 
     # The answer, from the node.
 

@@ -50,6 +50,40 @@ async def test_a_refused_connect_moves_any_request_and_takes_the_node_out_at_onc
         assert stage.service.totals.retries == 1
 
 
+async def test_a_post_that_nobody_could_be_sent_is_told_to_come_back() -> None:
+    dead = ScriptedNode("node1")
+    async with Stage(dead) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST)
+        status, head, body = await client.answer()
+        assert (status, b"\r\nRetry-After: 1\r\n" in head) == (503, True)
+        assert b"no node is up" in body
+
+
+async def test_a_post_whose_node_refuses_the_connection_is_told_to_come_back_if_retries_are_spent() -> None:
+    dead, live = ScriptedNode("node1"), ScriptedNode("node2")
+    async with Stage(dead, live, retry_reserve=0, retry_share=0.0) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST)
+        status, head, body = await client.answer()
+        assert (status, b"\r\nRetry-After: 1\r\n" in head) == (503, True)
+        assert b"no connection to the node" in body
+        assert live.requests == []
+
+
+async def test_a_put_that_may_have_been_applied_before_nobody_could_be_connected_is_in_doubt() -> None:
+    dying, dead = ScriptedNode("node1", close_at_request), ScriptedNode("node2")
+    async with Stage(dying, dead) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST.replace(b"POST", b"PUT"))
+        status, _, body = await client.answer()
+        assert status == 502
+        assert b"not known" in body
+
+
 async def test_a_node_that_hangs_up_without_an_answer_loses_a_get_to_another() -> None:
     dying, live = ScriptedNode("node1", close_at_request), ScriptedNode("node2")
     async with Stage(dying, live) as stage:
@@ -544,7 +578,9 @@ async def test_a_node_is_not_blamed_for_what_is_short_here(monkeypatch: pytest.M
         with monkeypatch.context() as patched:
             patched.setattr("balancer.proxy.connections.Patience", NoDescriptors)
             await client.send(get())
-            assert (await client.answer())[0] == 502
+            status, _, body = await client.answer()
+            assert status == 503
+            assert b"no connection to the node" in body
         assert stage["node1"].state is NodeState.UP
         await client.send(get())
         assert (await client.answer())[0] == 200
