@@ -160,9 +160,10 @@ class Exchange:
             if not self.request_is_complete and self.takes_body:
                 self._answer(REQUEST_TIMEOUT, "the request did not arrive in time")
                 return
-            if node is not None:
-                self._service.pool.request_failed(node, "no answer in time")
+            # First: that a node is taken out moves on whoever waits for a connection to it, and is not over.
             self._answer(GATEWAY_TIMEOUT, "the node did not answer in time")
+            if node is not None and upstream is not None:
+                self._service.pool.request_failed(node, "no answer in time")
 
     # The attempt.
 
