@@ -39,7 +39,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_may_have_run", "_node", "_note",
-        "_phase", "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_offers_replay", "_phase", "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -58,6 +58,7 @@ class Exchange:
         self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
+        self._offers_replay = False  # the present attempt: the node may refer to another
         self._destination: Node | None = None  # decided by `wants`
         self._held: bytes | bytearray = b""
         self._replayable = True  # `_held` is all of the body so far
@@ -95,6 +96,7 @@ class Exchange:
         if self._replayable:
             if (
                 self._upstream is None
+                or self._offers_replay  # a limit that was lowered since holds for others
                 or len(self._held) + len(data) <= self._service.settings.replay_bytes_max
             ):
                 if isinstance(self._held, bytes):
@@ -230,7 +232,8 @@ class Exchange:
         self._upstream = upstream
         self._phase = Phase.SENT
         head, held = self.head, self._held
-        replay = REPLAY_LINE if self._may_be_referred else b""
+        self._offers_replay = self._may_be_referred
+        replay = REPLAY_LINE if self._offers_replay else b""
         note = self._note.lines if self._note is not None else b""
         upstream.begin(self, head.method, b"".join((head.forwarded, note, replay, b"\r\n", held)))
         if self._client.is_full:
@@ -291,7 +294,7 @@ class Exchange:
         if node.health.requests_failed:
             node.health.request_answered()
         service = self._service
-        if head.status == MISDIRECTED and head.owner and self._may_be_referred:
+        if head.status == MISDIRECTED and head.owner and self._offers_replay:
             # The application did not run.
             node.counters.referrals += 1
             self._referrals += 1

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from balancer.proxy.upstream import Upstream
 from tests.balancer.proxy.stage import (
     OK,
     Connection,
+    Request,
     ScriptedNode,
     Stage,
     answer_ok,
@@ -291,6 +293,34 @@ async def test_a_referral_is_followed_to_the_owner(request_bytes: bytes) -> None
         assert stage.service.totals.retries == 0
         assert stage["node1"].counters.referrals == 1
         assert stage.service.connections["node1"].idle_count == 1
+
+
+@pytest.mark.parametrize("body", [b"hello", b"x" * 50_000])
+async def test_a_referral_is_followed_where_it_was_asked_for_whatever_a_reload_says(body: bytes) -> None:
+    first, owner = ScriptedNode("node1"), ScriptedNode("node3")
+
+    async def refer(connection: Connection) -> None:
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        first.requests.append(Request(head, b""))
+        await connection.reader.readexactly(len(body))
+        await connection.say(REFER)
+        await connection.closed()
+
+    first.script = refer
+    async with Stage(first, owner) as stage:
+        client = await stage.client()
+        await client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (cookie("node1"), len(body))
+        )
+        await client.send(body[:2])
+        await until(lambda: first.requests)
+        assert first.requests[0].fields[b"x-sessiond-replay"] == b"1"
+        stage.service.configure(
+            replace(stage.service.settings, replay_bytes_max=0), stage.service._connection_options.tls
+        )
+        await client.send(body[2:])
+        assert (await client.answer())[2] == b"hi"
+        assert [request.body for request in owner.requests] == [body]
 
 
 async def test_a_session_that_moves_on_is_followed_a_few_times_and_then_served_where_the_request_is() -> None:
