@@ -170,7 +170,11 @@ class ProxyService:
         self._tunnels.add(tunnel)
         from_node = head + upstream.hand_over()
         tunnel.open(
-            client.hand_over(), from_node, client_is_full=client.is_full, node_is_full=upstream.is_full
+            client.hand_over(),
+            from_node,
+            client_is_full=client.is_full,
+            node_is_full=upstream.is_full,
+            client_has_ended=client.is_half_closed,
         )
 
     def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:
