@@ -59,7 +59,7 @@ class Exchange:
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
         self._offers_replay = False  # the present attempt: the node may refer to another
-        self._destination: Node | None = None  # decided by `wants`
+        self._destination: Node | None = None  # decided by `accept`
         self._held: bytes | bytearray = b""
         self._replayable = True  # `_held` is all of the body so far
         self._status = 0
@@ -285,8 +285,8 @@ class Exchange:
 
     # The answer, from the node.
 
-    def wants(self, head: ResponseHead) -> bool:
-        """Whether this is the answer to give. If not, `go_elsewhere` follows."""
+    def accept(self, head: ResponseHead) -> bool:
+        """Take the answer up, if it is the one to give. If not, `go_elsewhere` follows."""
         node = self._node
         if node is None:
             raise AssertionError("an answer without an attempt")
@@ -327,7 +327,7 @@ class Exchange:
         return True
 
     def go_elsewhere(self) -> None:
-        """Send the request where `wants` decided; there is nobody if the node was the last and was taken out."""
+        """Send the request where `accept` decided; there is nobody if the node was the last and was taken out."""
         self._leave_node()
         node, self._destination = self._destination, None
         if node is None:
@@ -403,7 +403,7 @@ class Exchange:
         if self._phase is Phase.ANSWERING:
             self._client.abort()
         else:
-            if not upstream.has_said:
+            if not upstream.may_have_left:
                 self._phase = Phase.UNSENT  # it was closing while the request waited for the end of the turn
             self._upstream = None
             self._failed(reason, on_reused=upstream.has_served)
