@@ -13,8 +13,6 @@ from typing import Protocol
 
 SWEEP_INTERVAL_S = 0.25
 
-NEVER = float("inf")
-
 
 class Watched(Protocol):
     """Something with a deadline in the clock's time; `expired` must move the deadline or end the thing."""
@@ -61,6 +59,7 @@ class Deadlines:
         # to one interval early: it expires at the sweep after.
         self.now, due = self._loop.time(), self.now
         for watched in [watched for watched in self._watched if watched.deadline <= due]:
-            watched.expired()
+            if watched.deadline <= due:  # still: one that expired before it may have moved it on
+                watched.expired()
         for reaper in tuple(self._reapers):
             reaper(self.now)

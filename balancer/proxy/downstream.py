@@ -182,13 +182,15 @@ class Downstream(asyncio.Protocol):
         else:
             self._await_request()
 
-    def own_answer(self, status: int, detail: str, *, close: bool, name: bytes = b"") -> tuple[bytes, bool]:
+    def own_answer(
+        self, status: int, detail: str, *, close: bool, without_body: bool = False, name: bytes = b""
+    ) -> tuple[bytes, bool]:
         """An answer instead of a node's, and whether the connection closes after it. `name`: a line with the request's id."""
         exchange = self._exchange
         close = close or self._service.is_stopping
         if exchange is not None:
             close = close or exchange.head.is_http_1_0 or not self.may_stay(exchange)
-        without_body = exchange is not None and exchange.head.method == b"HEAD"
+            without_body = exchange.head.method == b"HEAD"
         return answer(status, detail, close=close, without_body=without_body, name=name), close
 
     def give(self, text: bytes, *, close: bool) -> None:
@@ -259,6 +261,9 @@ class Downstream(asyncio.Protocol):
                 if head is None:
                     self._await_rest()
                     break
+                if head.internal:
+                    self._refuse(NOT_FOUND, "no such page", without_body=head.method == b"HEAD")
+                    break
                 self._begin(head)
         except Refused as refused:
             self._refuse(refused.status, refused.reason)
@@ -266,12 +271,12 @@ class Downstream(asyncio.Protocol):
             self._is_serving = False
         self.adjust_reading()
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: str, *, without_body: bool = False) -> None:
         """What came is no request that a node could get."""
         self._service.totals.refused += 1
         if self._service.notes is not None:
             self._service.notes.refused(self.forwarding, status, reason)
-        text, _ = self.own_answer(status, reason, close=True)
+        text, _ = self.own_answer(status, reason, close=True, without_body=without_body)
         self.give(text, close=True)
 
     def _await_rest(self) -> None:
@@ -284,8 +289,6 @@ class Downstream(asyncio.Protocol):
 
     def _begin(self, head: RequestHead) -> None:
         self._head_began = False
-        if head.internal:
-            raise Refused(NOT_FOUND, "no such page")
         self._reader.advance()
         complete = self._reader.complete
         self._exchange = exchange = Exchange(self._service, self, head)

@@ -38,8 +38,8 @@ class Exchange:
     """`is_over`: it has ended; whoever still holds it forgets it. `request_is_complete`: all of it was received."""
 
     __slots__ = (
-        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_node", "_note", "_phase",
-        "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
+        "_attempts", "_began", "_client", "_destination", "_has_delivered", "_held", "_may_have_run", "_node", "_note",
+        "_offers_replay", "_phase", "_queue", "_referrals", "_replayable", "_service", "_status", "_tried", "_upstream",
         "head", "is_over", "request_is_complete",
     )  # fmt: skip
 
@@ -54,10 +54,12 @@ class Exchange:
         self._node: Node | None = None
         self._upstream: Upstream | None = None
         self._attempts = 0
+        self._may_have_run = False  # some of it may have left in an attempt that failed
         self._queue: NodeQueue | None = None  # where it waits
         self._tried: tuple[Node, ...] = ()
         self._referrals = 0
-        self._destination: Node | None = None  # decided by `wants`
+        self._offers_replay = False  # the present attempt: the node may refer to another
+        self._destination: Node | None = None  # decided by `accept`
         self._held: bytes | bytearray = b""
         self._replayable = True  # `_held` is all of the body so far
         self._status = 0
@@ -94,6 +96,7 @@ class Exchange:
         if self._replayable:
             if (
                 self._upstream is None
+                or self._offers_replay  # a limit that was lowered since holds for others
                 or len(self._held) + len(data) <= self._service.settings.replay_bytes_max
             ):
                 if isinstance(self._held, bytes):
@@ -159,9 +162,10 @@ class Exchange:
             if not self.request_is_complete and self.takes_body:
                 self._answer(REQUEST_TIMEOUT, "the request did not arrive in time")
                 return
-            if node is not None:
-                self._service.pool.request_failed(node, "no answer in time")
+            # First: that a node is taken out moves on whoever waits for a connection to it, and is not over.
             self._answer(GATEWAY_TIMEOUT, "the node did not answer in time")
+            if node is not None and upstream is not None:
+                self._service.pool.request_failed(node, "no answer in time")
 
     # The attempt.
 
@@ -228,7 +232,8 @@ class Exchange:
         self._upstream = upstream
         self._phase = Phase.SENT
         head, held = self.head, self._held
-        replay = REPLAY_LINE if self._may_be_referred else b""
+        self._offers_replay = self._may_be_referred
+        replay = REPLAY_LINE if self._offers_replay else b""
         note = self._note.lines if self._note is not None else b""
         upstream.begin(self, head.method, b"".join((head.forwarded, note, replay, b"\r\n", held)))
         if self._client.is_full:
@@ -261,17 +266,27 @@ class Exchange:
         elif allowed is not Remedy.NONE:
             self._tried = (*self._tried, node)
             following = self._another()
+        if self._phase is not Phase.UNSENT:
+            self._may_have_run = True
         if following is None or not service.budget.withdraw():
-            self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
+            self._answer_failure()
             return
         service.totals.retries += 1
         node.counters.retries += 1
         self._attempt(following, anew=following is node, has_place=following is node)
 
+    def _answer_failure(self) -> None:
+        """No attempt brought an answer, and there is no other one."""
+        pool = self._service.pool
+        if self._may_have_run:
+            self._answer(BAD_GATEWAY, "the node did not answer; whether the request took effect is not known")
+        else:
+            self._answer(UNAVAILABLE, "no connection to the node" if pool.usable else pool.why_none_is_up())
+
     # The answer, from the node.
 
-    def wants(self, head: ResponseHead) -> bool:
-        """Whether this is the answer to give. If not, `go_elsewhere` follows."""
+    def accept(self, head: ResponseHead) -> bool:
+        """Take the answer up, if it is the one to give. If not, `go_elsewhere` follows."""
         node = self._node
         if node is None:
             raise AssertionError("an answer without an attempt")
@@ -279,7 +294,7 @@ class Exchange:
         if node.health.requests_failed:
             node.health.request_answered()
         service = self._service
-        if head.status == MISDIRECTED and head.owner and self._may_be_referred:
+        if head.status == MISDIRECTED and head.owner and self._offers_replay:
             # The application did not run.
             node.counters.referrals += 1
             self._referrals += 1
@@ -312,7 +327,7 @@ class Exchange:
         return True
 
     def go_elsewhere(self) -> None:
-        """Send the request where `wants` decided; there is nobody if the node was the last and was taken out."""
+        """Send the request where `accept` decided; there is nobody if the node was the last and was taken out."""
         self._leave_node()
         node, self._destination = self._destination, None
         if node is None:
@@ -388,7 +403,7 @@ class Exchange:
         if self._phase is Phase.ANSWERING:
             self._client.abort()
         else:
-            if not upstream.has_said:
+            if not upstream.may_have_left:
                 self._phase = Phase.UNSENT  # it was closing while the request waited for the end of the turn
             self._upstream = None
             self._failed(reason, on_reused=upstream.has_served)

@@ -53,7 +53,7 @@ class Outbox:
             else:
                 self._dropped.add(transport)
 
-    def has_kept(self, transport: asyncio.WriteTransport, since: int) -> bool:
+    def surely_kept(self, transport: asyncio.WriteTransport, since: int) -> bool:
         """Whether nothing left of what was written to it from flush number `since` on: it waits, or was dropped just now.
 
         Later than that it cannot be told, and the answer is no.

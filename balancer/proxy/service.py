@@ -1,7 +1,7 @@
-"""What all connections of one event loop share, as the server that aiohttp's runner hosts.
+"""What all connections of one event loop share.
 
-`web.ServerRunner` asks of a server that it makes a protocol for each connection when called, and that it can be
-shut down in two steps. Sites, TLS and sockets are aiohttp's; everything after accept is here.
+It makes a protocol for each connection of a client when called, as asyncio asks of a server, and is shut down in two steps.
+Sockets and TLS are `balancer.proxy.listening`'s; everything after accept is here.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ class ProxyService:
     def start(self) -> None:
         self.deadlines.start()
 
-    # The server, as aiohttp's runner knows it.
+    # The server, as whoever listens knows it.
 
     def __call__(self) -> Downstream:
         return Downstream(self)
@@ -122,7 +122,7 @@ class ProxyService:
                 client.close()
         self._note_if_all_left()
 
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the runner's signature
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - what is left after it is cut
         """Wait for the requests in flight, then cut what is left: tunnels, which have no end of their own, too."""
         try:
             async with asyncio.timeout(timeout):
@@ -170,7 +170,11 @@ class ProxyService:
         self._tunnels.add(tunnel)
         from_node = head + upstream.hand_over()
         tunnel.open(
-            client.hand_over(), from_node, client_is_full=client.is_full, node_is_full=upstream.is_full
+            client.hand_over(),
+            from_node,
+            client_is_full=client.is_full,
+            node_is_full=upstream.is_full,
+            client_has_ended=client.is_half_closed,
         )
 
     def _nodes_changed(self, gone: Sequence[Node], come: Sequence[Node]) -> None:

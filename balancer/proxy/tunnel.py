@@ -41,7 +41,15 @@ class Tunnel:
         self._farewells: list[Progress] = []
         self.touch()
 
-    def open(self, from_client: bytes, from_node: bytes, *, client_is_full: bool, node_is_full: bool) -> None:
+    def open(
+        self,
+        from_client: bytes,
+        from_node: bytes,
+        *,
+        client_is_full: bool,
+        node_is_full: bool,
+        client_has_ended: bool,
+    ) -> None:
         """Take the connections over from the protocols that shook hands, with the bytes they had left."""
         client, node = self._ends
         for end in self._ends:
@@ -55,6 +63,8 @@ class Tunnel:
         client.send(from_node)
         node.send(from_client)
         self._deadlines.watch(self)
+        if client_has_ended:
+            client.eof_received()  # not every loop would say so again
 
     def touch(self) -> None:
         self.deadline = self._deadlines.now + self._idle_timeout_s

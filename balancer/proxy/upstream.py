@@ -52,9 +52,9 @@ class Upstream(asyncio.Protocol):
         outbox.write(self.transport, request)
 
     @property
-    def has_said(self) -> bool:
+    def may_have_left(self) -> bool:
         """Whether any of the present request may have left."""
-        return not self._connections.outbox.has_kept(self.transport, self._flushes_before)
+        return not self._connections.outbox.surely_kept(self.transport, self._flushes_before)
 
     def takes_slowly(self) -> bool:
         """Whether the node is behind with reading the request, and has read on since this was last asked."""
@@ -159,7 +159,7 @@ class Upstream(asyncio.Protocol):
 
     def _receive_whole(self, exchange: "Exchange", head: "ResponseHead", data: bytes) -> None:
         """`data` is the answer, from its first byte to its last."""
-        if not exchange.wants(head):
+        if not exchange.accept(head):
             self._finish(exchange, head)
             exchange.go_elsewhere()
             return
@@ -175,7 +175,7 @@ class Upstream(asyncio.Protocol):
             head = self._read_head(exchange)
             if head is None:
                 return
-            if not exchange.wants(head):
+            if not exchange.accept(head):
                 self._discard_answer(exchange, head)
                 return
             self._head = head

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from balancer.proxy.upstream import Upstream
 from tests.balancer.proxy.stage import (
     OK,
     Connection,
+    Request,
     ScriptedNode,
     Stage,
     answer_ok,
@@ -48,6 +50,40 @@ async def test_a_refused_connect_moves_any_request_and_takes_the_node_out_at_onc
         await client.send(request_bytes)
         assert (await client.answer())[0] == 200
         assert stage.service.totals.retries == 1
+
+
+async def test_a_post_that_nobody_could_be_sent_is_told_to_come_back() -> None:
+    dead = ScriptedNode("node1")
+    async with Stage(dead) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST)
+        status, head, body = await client.answer()
+        assert (status, b"\r\nRetry-After: 1\r\n" in head) == (503, True)
+        assert b"no node is up" in body
+
+
+async def test_a_post_whose_node_refuses_the_connection_is_told_to_come_back_if_retries_are_spent() -> None:
+    dead, live = ScriptedNode("node1"), ScriptedNode("node2")
+    async with Stage(dead, live, retry_reserve=0, retry_share=0.0) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST)
+        status, head, body = await client.answer()
+        assert (status, b"\r\nRetry-After: 1\r\n" in head) == (503, True)
+        assert b"no connection to the node" in body
+        assert live.requests == []
+
+
+async def test_a_put_that_may_have_been_applied_before_nobody_could_be_connected_is_in_doubt() -> None:
+    dying, dead = ScriptedNode("node1", close_at_request), ScriptedNode("node2")
+    async with Stage(dying, dead) as stage:
+        await dead.stop()
+        client = await stage.client()
+        await client.send(POST.replace(b"POST", b"PUT"))
+        status, _, body = await client.answer()
+        assert status == 502
+        assert b"not known" in body
 
 
 async def test_a_node_that_hangs_up_without_an_answer_loses_a_get_to_another() -> None:
@@ -257,6 +293,34 @@ async def test_a_referral_is_followed_to_the_owner(request_bytes: bytes) -> None
         assert stage.service.totals.retries == 0
         assert stage["node1"].counters.referrals == 1
         assert stage.service.connections["node1"].idle_count == 1
+
+
+@pytest.mark.parametrize("body", [b"hello", b"x" * 50_000])
+async def test_a_referral_is_followed_where_it_was_asked_for_whatever_a_reload_says(body: bytes) -> None:
+    first, owner = ScriptedNode("node1"), ScriptedNode("node3")
+
+    async def refer(connection: Connection) -> None:
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        first.requests.append(Request(head, b""))
+        await connection.reader.readexactly(len(body))
+        await connection.say(REFER)
+        await connection.closed()
+
+    first.script = refer
+    async with Stage(first, owner) as stage:
+        client = await stage.client()
+        await client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n" % (cookie("node1"), len(body))
+        )
+        await client.send(body[:2])
+        await until(lambda: first.requests)
+        assert first.requests[0].fields[b"x-sessiond-replay"] == b"1"
+        stage.service.configure(
+            replace(stage.service.settings, replay_bytes_max=0), stage.service._connection_options.tls
+        )
+        await client.send(body[2:])
+        assert (await client.answer())[2] == b"hi"
+        assert [request.body for request in owner.requests] == [body]
 
 
 async def test_a_session_that_moves_on_is_followed_a_few_times_and_then_served_where_the_request_is() -> None:
@@ -544,7 +608,9 @@ async def test_a_node_is_not_blamed_for_what_is_short_here(monkeypatch: pytest.M
         with monkeypatch.context() as patched:
             patched.setattr("balancer.proxy.connections.Patience", NoDescriptors)
             await client.send(get())
-            assert (await client.answer())[0] == 502
+            status, _, body = await client.answer()
+            assert status == 503
+            assert b"no connection to the node" in body
         assert stage["node1"].state is NodeState.UP
         await client.send(get())
         assert (await client.answer())[0] == 200

@@ -23,6 +23,21 @@ async def test_a_request_and_its_answer_pass_byte_for_byte_but_for_our_fields() 
         )
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_the_nodes_own_pages_are_refused_and_with_a_body_only_to_who_asks_for_one(
+    method: bytes,
+) -> None:
+    node = ScriptedNode("node1")
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get(b"/_sessiond/health").replace(b"GET", method))
+        head, _, body = (await client.everything()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404 ")
+        assert bool(body) is (method == b"GET")
+        assert node.requests == []
+        assert stage.service.totals.refused == 1
+
+
 async def test_both_sides_keep_their_connections() -> None:
     node = ScriptedNode("node1")
     async with Stage(node) as stage:

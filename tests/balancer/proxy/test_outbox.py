@@ -103,14 +103,14 @@ async def test_for_a_moment_it_can_be_told_that_nothing_left() -> None:
     before = outbox.flushes
     for transport in (gone, other):
         outbox.write(transport, b"1")
-        assert outbox.has_kept(transport, before), "it waits"
+        assert outbox.surely_kept(transport, before), "it waits"
     gone.closing = True
     outbox.flush()
-    assert outbox.has_kept(gone, before), "it was dropped"
-    assert not outbox.has_kept(other, before)
+    assert outbox.surely_kept(gone, before), "it was dropped"
+    assert not outbox.surely_kept(other, before)
     outbox.write(other, b"2")
     outbox.flush()
-    assert not outbox.has_kept(gone, before), "that was too long ago"
+    assert not outbox.surely_kept(gone, before), "that was too long ago"
 
 
 async def test_a_rest_that_is_dropped_is_not_all() -> None:
@@ -122,4 +122,4 @@ async def test_a_rest_that_is_dropped_is_not_all() -> None:
     outbox.write(transport, b"body")
     transport.closing = True
     outbox.flush()
-    assert not outbox.has_kept(transport, before)
+    assert not outbox.surely_kept(transport, before)

@@ -240,6 +240,28 @@ async def test_whoever_waits_for_a_connection_moves_as_soon_as_the_node_is_down(
             assert node.active == 0
 
 
+async def test_a_request_that_was_answered_504_while_it_waited_for_a_connection_goes_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = ScriptedNode("node2")
+    with port_that_hangs() as port:
+        async with Stage(
+            ScriptedNode("node1"), live, response_head_timeout_s=SHORT, request_fall=1, eject_share_max=0.5
+        ) as stage:
+            node = stage["node1"]
+            node.address = node.address._replace(port=port)
+            give_up = stage.service.connections["node1"].give_up_connects
+            monkeypatch.setattr(stage.pool, "_on_change", lambda changed: give_up(changed.reason))
+            client = await stage.client()
+            await client.send(get(b"/", cookie("node2")))
+            await client.answer()  # leaves an idle connection to it
+            await client.send(POST)
+            assert (await client.answer())[0] == 504
+            assert len(live.requests) == 1
+            assert node.state is NodeState.UP
+            assert node.counters.failures == 0
+
+
 @pytest.mark.parametrize(("request_bytes", "status", "moved"), [(GET, 200, 1), (POST, 502, 0)])
 async def test_a_request_at_a_silent_node_ends_when_that_is_known(
     request_bytes: bytes, status: int, moved: int

@@ -154,6 +154,29 @@ async def test_half_close_passes_through_in_each_direction() -> None:
         client.half_close()
 
 
+@pytest.mark.plain
+async def test_an_end_that_came_before_the_tunnel_passes_through_it() -> None:
+    agree = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await agree.wait()
+        await connection.say(AGREED)
+        assert await connection.reader.read() == b"hasty"
+        await connection.say(b"heard")
+
+    node = ScriptedNode("node1", script)
+    async with Stage(node) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", ASK) + b"hasty")
+        client.half_close()
+        (downstream,) = stage.service._clients
+        await until(lambda: node.requests and downstream.is_half_closed)
+        agree.set()
+        await client.until(b"\r\n\r\n")
+        assert await client.everything() == b"heard"
+
+
 @pytest.mark.parametrize("side", ["client", "node"])
 async def test_when_one_side_is_reset_so_is_the_other(side: str) -> None:
     node_end: list[Connection] = []
