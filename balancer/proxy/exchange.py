@@ -202,7 +202,6 @@ class Exchange:
         """Its turn has come."""
         self._queue = None
         self._attempt(node, has_place=True)
-        self.adjust_reading()
 
     def turned_away(self, node: Node, reason: str) -> None:
         """The node takes no more requests."""
@@ -222,7 +221,6 @@ class Exchange:
 
     def connected(self, upstream: Upstream) -> None:
         self._send(upstream)
-        self.adjust_reading()
 
     def connect_failed(self, reason: str) -> None:
         """Health has heard of it already."""
@@ -241,6 +239,8 @@ class Exchange:
         limit = self._service.settings.replay_bytes_max
         if len(held) > limit:
             self._replayable, self._held = False, b""
+        if not self.request_is_complete:
+            self.adjust_reading()  # more of it may have been unwelcome while nobody took it
 
     @property
     def _may_be_referred(self) -> bool:

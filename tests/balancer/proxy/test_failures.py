@@ -145,6 +145,26 @@ async def test_a_large_body_still_moves_when_nobody_could_connect() -> None:
         assert live.requests[0].body == body
 
 
+async def test_a_large_body_that_moves_to_an_idle_connection_is_read_on() -> None:
+    dead, live = ScriptedNode("node1"), ScriptedNode("node2")
+    async with Stage(dead, live, replay_bytes_max=10) as stage:
+        client = await stage.client()
+        await client.send(get(b"/", cookie("node2")))
+        await client.answer()
+        await dead.stop()
+        body = b"x" * 1_000_000
+        sending = asyncio.create_task(
+            client.send(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%b\r\n%b"
+                % (len(body), cookie("node1"), body)
+            )
+        )
+        assert (await client.answer())[0] == 200
+        await sending
+        assert live.requests[1].body == body
+        assert live.connections == 1
+
+
 async def test_a_connection_closed_for_its_idleness_costs_a_get_nothing() -> None:
     """The node closes just when the request is under way: one fresh connection to the same node helps."""
 
