@@ -30,7 +30,7 @@ than the two time-outs of a port of its own (`web.listener`)."""
 
 NODE_TIMEOUT_S = 1.1
 """The node's own, whatever the ports took: longer than the default of `store_timeout_s`, in which the store gets what
-it lacks. With a whole drain and the ports' time below Docker's 10 seconds."""
+it lacks. With a whole drain, late sessions and the ports' time below the compose file's 12 seconds."""
 
 LATE_SESSIONS_S = 1.0
 """Sessions that the last requests in flight began get so long to be handed over."""
