@@ -155,9 +155,10 @@ class Membership:
         ]
 
     def candidate(self, name: str) -> Candidate:
-        """A member as `placement` sees it."""
-        member = self.members[name]
-        return Candidate(name, member.identity.zone if member.identity else "", member.role)
+        """A member as `placement` sees it, also one never heard of: a granted list may name somebody who has just joined."""
+        member = self.members.get(name)
+        zone = member.identity.zone if member is not None and member.identity is not None else ""
+        return Candidate(name, zone, self.role_of(name))
 
     def role_of(self, name: str) -> NodeRole:
         """What a member is for; one never heard of serves users."""

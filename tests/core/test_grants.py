@@ -4,8 +4,9 @@ import pytest
 
 from sessiond.core import messages as m
 from sessiond.core.checkout import Checkout
+from sessiond.core.copies import Role
 from sessiond.core.options import Options
-from sessiond.core.types import Term
+from sessiond.core.types import Life, Term
 from tests.core.world import KEY, World
 
 LATE = Options(reprotect_delay_s=60.0)
@@ -39,6 +40,20 @@ def test_a_lost_grant_is_repeated_with_the_same_term_after_fencing_again():
     assert world.term(asker) == granted
     kinds = [type(sent) for sent in world.processes[first].sent if type(sent) in (m.Put, m.Grant)]
     assert kinds[:2] == [m.Put, m.Grant]
+
+
+def test_a_granted_list_may_name_somebody_whom_the_new_primary_has_not_heard_of_yet():
+    world = cluster(Options(location="query"))
+    granter, machine = world.machine("node1"), world.machine(world.strangers()[0])
+    copy, newcomer = granter.copies[KEY], Life("node9", 1)
+    term = copy.term._replace(epoch=7, owner=machine.life)
+    machine.receive(
+        granter.life, m.Grant(KEY, term, (granter.life, newcomer), copy.data(world.now)), world.now
+    )
+    machine.check_invariants()
+    granted = machine.copies[KEY]
+    assert (granted.role, granted.backups) == (Role.PRIMARY, (granter.life, newcomer))
+    assert machine.candidates.best_of(KEY, granted.backups)[1:], "either may be the one to keep"
 
 
 def test_a_grant_that_was_lost_is_fetched_even_if_nobody_asks_for_the_session_any_more():
