@@ -247,22 +247,14 @@ class Session(MutableMapping[str, Any]):
         return checkout.key == key
 
     def __getitem__(self, name: str) -> Any:
-        content = (self._live or self._shared()).content
-        value = content.read(name)
+        value = self._read(name)
         if value is ABSENT:
-            self._touch_absent(content, name)
             raise KeyError(name)
-        self.touched.add(name)
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        content = (self._live or self._shared()).content
-        value = content.read(name)
-        if value is ABSENT:
-            self._touch_absent(content, name)
-            return default
-        self.touched.add(name)
-        return value
+        value = self._read(name)
+        return default if value is ABSENT else value
 
     def __setitem__(self, name: str, value: Any) -> None:
         if type(name) is not str or not name.isascii() or not 0 < len(name) <= NAME_BYTES_MAX:
@@ -364,6 +356,16 @@ class Session(MutableMapping[str, Any]):
             self._live.views = (self,)
             self._live.holders = 1
         return self._live
+
+    def _read(self, name: str) -> Any:
+        """What the attribute is, or ABSENT."""
+        content = (self._live or self._shared()).content
+        value = content.read(name)
+        if value is ABSENT:
+            self._touch_absent(content, name)
+        else:
+            self.touched.add(name)
+        return value
 
     def _touch_absent(self, content: Content, name: str) -> None:
         # That it is not there may be a deletion that is taken back; beyond the limit that is looked at each time.

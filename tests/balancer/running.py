@@ -1,12 +1,13 @@
 """A whole balancer in front of scripted nodes: what they answer, settings for them, a look at a page."""
 
+import asyncio
 import json
 from typing import Any
 
 import aiohttp
 
 from balancer.settings import Settings
-from tests.balancer.proxy.stage import Connection, ScriptedNode
+from tests.balancer.proxy.stage import Connection, Script, ScriptedNode
 
 
 async def serve(connection: Connection) -> None:
@@ -19,6 +20,16 @@ async def serve(connection: Connection) -> None:
         else:
             body = name
         await connection.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+
+def serve_after(event: asyncio.Event) -> Script:
+    """Whoever asks anything, for health too, hears nothing before the event."""
+
+    async def script(connection: Connection) -> None:
+        await event.wait()
+        await serve(connection)
+
+    return script
 
 
 def settings_for(nodes: list[ScriptedNode], **more: Any) -> Settings:

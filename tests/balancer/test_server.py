@@ -19,7 +19,7 @@ from balancer.server import Balancer
 from sessiond.contract.cluster_view import MemberState
 from tests.balancer.fake_api import FakeApi
 from tests.balancer.proxy.stage import TOKEN, Connection, ScriptedNode, eventually, until
-from tests.balancer.running import serve, settings_for, text
+from tests.balancer.running import serve, serve_after, settings_for, text
 
 JSON = {"Content-Type": "application/json"}
 
@@ -233,11 +233,7 @@ async def test_words_that_no_text_can_hold_keep_nobody_from_an_answer(web: aioht
 async def test_it_is_not_ready_before_browsers_can_connect(web: aiohttp.ClientSession) -> None:
     checked = asyncio.Event()
 
-    async def hold_the_check(connection: Connection) -> None:
-        await checked.wait()
-        await serve(connection)
-
-    nodes = [ScriptedNode("node1", serve), ScriptedNode("node2", hold_the_check)]
+    nodes = [ScriptedNode("node1", serve), ScriptedNode("node2", serve_after(checked))]
     for node in nodes:
         await node.start()
     balancer = Balancer(settings_for(nodes))
@@ -290,11 +286,7 @@ async def test_it_is_ready_exactly_while_there_is_a_node_for_requests(
 async def test_a_node_that_nobody_has_asked_yet_makes_it_not_ready(web: aiohttp.ClientSession) -> None:
     checked = asyncio.Event()
 
-    async def hold_the_check(connection: Connection) -> None:
-        await checked.wait()
-        await serve(connection)
-
-    node = ScriptedNode("node1", hold_the_check)
+    node = ScriptedNode("node1", serve_after(checked))
     await node.start()
     balancer = Balancer(settings_for([], discover=("127.0.0.1:9",)))  # which finds nobody
     await balancer.start()

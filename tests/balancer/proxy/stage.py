@@ -10,7 +10,7 @@ import random
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ from balancer.core.health import Patience
 from balancer.core.pool import Node, Pool
 from balancer.core.routing import Router
 from balancer.core.sticky import route_finder
+from balancer.proxy.downstream import Downstream
 from balancer.proxy.listening import Listener, address_of, open_sockets
 from balancer.proxy.service import ProxyService
 from balancer.settings import Settings, policy
@@ -334,3 +335,16 @@ class Stage:
         client = Client(*await asyncio.open_connection(*self.address, ssl=tls))
         self._clients.append(client)
         return client
+
+
+@contextlib.asynccontextmanager
+async def tight_connection(stage: Stage) -> AsyncIterator[tuple[socket.socket, Downstream]]:
+    """A client's socket, and the balancer's end of it, between which the kernels hold little."""
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        raw.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(raw, tuple(stage.address))
+        await until(lambda: stage.service._clients)
+        (downstream,) = stage.service._clients
+        shrink_buffer(downstream.transport)
+        yield raw, downstream

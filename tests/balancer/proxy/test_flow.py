@@ -15,6 +15,7 @@ from tests.balancer.proxy.stage import (
     Stage,
     get,
     shrink_buffer,
+    tight_connection,
     until,
 )
 
@@ -354,14 +355,8 @@ async def test_a_client_that_has_sent_all_gets_all_answers_however_late_it_reads
 
 async def read_slowly(stage: Stage, length: int) -> int:
     """How much of an answer a client gets that takes 10,000 bytes each 50 ms, and whose connection holds little."""
-    with socket.socket() as raw:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        raw.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(raw, tuple(stage.address))
-        await until(lambda: stage.service._clients)
-        (downstream,) = stage.service._clients
-        shrink_buffer(downstream.transport)
+    loop = asyncio.get_running_loop()
+    async with tight_connection(stage) as (raw, _):
         await loop.sock_sendall(raw, get())
         received = 0
         async with asyncio.timeout(DEADLINE_S):

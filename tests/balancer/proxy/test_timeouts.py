@@ -17,7 +17,7 @@ from tests.balancer.proxy.stage import (
     Stage,
     cookie,
     get,
-    shrink_buffer,
+    tight_connection,
     until,
 )
 
@@ -80,21 +80,16 @@ async def test_an_answer_that_its_client_does_not_take_to_its_end_does_not_look_
         await connection.request()
         await connection.say(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 200_000)
 
-    async with Stage(ScriptedNode("node1", script), response_idle_timeout_s=SHORT) as stage:
-        with socket.socket() as raw:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-            raw.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(raw, tuple(stage.address))
-            await until(lambda: stage.service._clients)
-            (downstream,) = stage.service._clients
-            shrink_buffer(downstream.transport)
-            downstream.transport.set_write_buffer_limits(1_000_000)  # all of the answer is here in the end
-            await loop.sock_sendall(raw, get())
-            await until(lambda: downstream._is_ending)
-            await until(lambda: not stage.service.active_connections)
-            with pytest.raises(ConnectionResetError):
-                await everything(raw)
+    async with (
+        Stage(ScriptedNode("node1", script), response_idle_timeout_s=SHORT) as stage,
+        tight_connection(stage) as (raw, downstream),
+    ):
+        downstream.transport.set_write_buffer_limits(1_000_000)  # all of the answer is here in the end
+        await asyncio.get_running_loop().sock_sendall(raw, get())
+        await until(lambda: downstream._is_ending)
+        await until(lambda: not stage.service.active_connections)
+        with pytest.raises(ConnectionResetError):
+            await everything(raw)
 
 
 async def test_a_body_that_stops_is_answered_408_and_not_blamed_on_the_node() -> None:
